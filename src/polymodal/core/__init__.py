@@ -1,0 +1,1 @@
+"""The law of the house: errors, the spec, the catalogue of parts, streams and contracts."""

@@ -1,0 +1,134 @@
+"""The catalogue: every part by name, as a string that is imported only when the part is used.
+
+Parts of others come in through the entry-point group `polymodal.parts` (entry name `fusion.mine`) or are named in a
+spec by a dotted path, `package.module:Class`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import cache
+
+from polymodal.core.errors import SpecError, UserError, suggest
+
+PARTS: dict[str, dict[str, str]] = {
+    "reader": {
+        "image": "polymodal.modalities.image.read:ImageReader",
+        "text": "polymodal.modalities.text.read:TextReader",
+        "audio": "polymodal.modalities.audio.read:AudioReader",
+        "tabular": "polymodal.modalities.tabular.read:TabularReader",
+    },
+    "encoder.image": {
+        "cnn": "polymodal.modalities.image.cnn:CNN",
+        "resnet": "polymodal.modalities.image.resnet:ResNet",
+        "vit": "polymodal.modalities.image.vit:ViT",
+        "hf": "polymodal.modalities.image.hf:HFImage",
+        "timm": "polymodal.modalities.image.timm:TimmImage",
+    },
+    "encoder.text": {
+        "rnn": "polymodal.modalities.text.encode:TextRNN",
+        "lstm": "polymodal.modalities.text.encode:TextLSTM",
+        "gru": "polymodal.modalities.text.encode:TextGRU",
+        "transformer": "polymodal.modalities.text.encode:TextTransformer",
+        "bag": "polymodal.modalities.text.encode:TextBag",
+        "hf": "polymodal.modalities.text.hf:HFText",
+    },
+    "encoder.audio": {
+        "cnn": "polymodal.modalities.audio.encode:AudioCNN",
+        "rnn": "polymodal.modalities.audio.encode:AudioRNN",
+        "lstm": "polymodal.modalities.audio.encode:AudioLSTM",
+        "gru": "polymodal.modalities.audio.encode:AudioGRU",
+        "transformer": "polymodal.modalities.audio.encode:AudioTransformer",
+    },
+    "encoder.tabular": {
+        "mlp": "polymodal.modalities.tabular.encode:TabularMLP",
+        "ft_transformer": "polymodal.modalities.tabular.encode:FTTransformer",
+    },
+    "attention": {},
+    "fusion": {
+        "concat": "polymodal.fusion.concat:Concat",
+        "sum": "polymodal.fusion.sum:Sum",
+        "weighted": "polymodal.fusion.weighted:Weighted",
+        "transform": "polymodal.fusion.transform:Transform",
+        "gated": "polymodal.fusion.gated:Gated",
+    },
+    "task": {
+        "classify": "polymodal.tasks.classify:Classify",
+        "regress": "polymodal.tasks.regress:Regress",
+    },
+    "target": {
+        "label": "polymodal.tasks.targets:Label",
+        "labels": "polymodal.tasks.targets:Labels",
+        "number": "polymodal.tasks.targets:Number",
+    },
+}
+DEFAULT_ENCODER = {"image": "cnn", "text": "gru", "audio": "gru", "tabular": "mlp"}
+DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@cache
+def _entry_points() -> dict[str, dict[str, str]]:
+    from importlib.metadata import entry_points
+
+    found: dict[str, dict[str, str]] = {}
+    for point in entry_points(group="polymodal.parts"):
+        kind, _, name = point.name.rpartition(".")
+        found.setdefault(kind, {})[name] = point.value
+    return found
+
+
+def names(kind: str) -> dict[str, str]:
+    """Name -> `module:Class` of every part of this kind, the built-in ones first."""
+    return {**_entry_points().get(kind, {}), **PARTS.get(kind, {})}
+
+
+def kinds() -> list[str]:
+    """Every kind of part, in the order of the data's way through the model."""
+    return list(dict.fromkeys([*PARTS, *_entry_points()]))
+
+
+def is_dotted(name: str) -> bool:
+    """Whether the name is `package.module:Class`: code from outside the catalogue."""
+    return DOTTED.fullmatch(name) is not None
+
+
+def load(kind: str, name: str, where: str) -> type:
+    """The class of a part. Raises SpecError for an unknown name, or one whose optional library is not installed."""
+    listed = names(kind)
+    target = listed.get(name) or (name if is_dotted(name) else None)
+    if target is None:
+        group, _, modality = kind.partition(".")
+        noun = f"{group} of this name for {modality}" if modality else f"{group} of this name"
+        raise SpecError(where, f"no {noun}", given=name, advice=suggest(name, listed, "or 'package.module:Class'"))
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise SpecError(where, f"{target} cannot be imported: {error}", given=name, advice=_how(error)) from None
+    except AttributeError:
+        raise SpecError(where, f"the module {module} has no {attribute}", given=name) from None
+
+
+EXTRAS = {
+    "transformers": "hf",
+    "peft": "hf",
+    "timm": "timm",
+    "torchvision": "timm",
+    "soundfile": "audio",
+    "soxr": "audio",
+    "tensorboard": "track",
+}
+
+
+def _how(error: ImportError) -> str:
+    extra = EXTRAS.get((error.name or "").partition(".")[0])
+    return f'pip install "polymodal[{extra}]"' if extra else "check the name, and that its package is installed"
+
+
+def need(module: str, purpose: str, where: str = "install") -> None:
+    """Import an optional library, or raise a UserError that says which extra brings it."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(where, f"{purpose} needs {module}: {error}", advice=_how(error)) from None

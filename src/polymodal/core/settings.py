@@ -1,0 +1,83 @@
+"""The sections of a spec that are no parts: data, model, train, and what can be said of any encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polymodal.core.schema import Chance, Json, Natural, Positive, Rate, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the rows are, how they are split, and what happens to bad ones."""
+
+    train: str | None = None  # a table, a folder of class folders, an IDX file; None: a DataFrame is passed from Python
+    valid: str | Share | None = None  # a table, or the share of train rows held out; a tenth when nothing else says
+    test: str | Share | None = None
+    split: Literal["random", "stratified", "grouped", "column"] = "random"
+    split_column: str | None = None  # grouped: rows with equal values stay together; column: holds train, valid, test
+    split_valid: str | None = None  # column: the value that marks validation rows, `valid` or `val` when not given
+    split_test: str | None = None
+    root: str | None = None  # folder that paths in cells start from; the table's own folder when not given
+    encoding: str = "utf-8"
+    on_bad: Literal["fail", "skip", "missing"] = "skip"
+    cache_mb: Natural = 1024  # memory for decoded cells; beyond it they are kept on disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What the model owns itself: the common width that every input is projected to."""
+
+    width: Positive | None = None  # the widest encoder's when not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How the model is trained."""
+
+    epochs: Positive = 10
+    batch: Positive = 32  # rows in the global batch of one micro-step
+    accumulate: Positive = 1  # micro-steps to one step of the optimiser
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: Rate = 1e-3
+    weight_decay: float = 0.01
+    momentum: Chance = 0.9  # sgd only
+    schedule: Literal["constant", "cosine", "linear", "step", "plateau"] = "cosine"
+    warmup: Share = 0.05  # share of all steps
+    step_epochs: Positive = 10  # step: every so many epochs ...
+    factor: Rate = 0.1  # ... step and plateau: the rate is multiplied by this
+    plateau_epochs: Positive = 3  # plateau: epochs without a better score
+    clip: Rate | None = 1.0  # largest norm of the gradient
+    ema: Chance | None = None  # decay of the averaged weights, used for scoring and saving
+    patience: Positive | None = None  # stop after so many epochs without a better score
+    monitor: str | None = None  # "task.metric"; the first task's own when not given
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Positive | None = None
+    workers: Natural = 0  # processes that read and augment
+    buckets: bool = True  # batches of rows of like length, where lengths differ
+    drop: Chance = 0.0  # chance that an input is left out of a training row (never the last one left)
+    checkpoint_steps: Positive | None = None  # besides one after every epoch
+    checkpoint_seconds: Positive = 300
+    tensorboard: bool = False
+    seed: Natural = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (Hu et al. 2021) instead of training an encoder's own weights."""
+
+    rank: Positive = 8
+    alpha: Rate = 16.0
+    dropout: Chance = 0.0
+    targets: list[str] | None = None  # names of linear layers; all linear layers when not given
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderExtras:
+    """What can be said of any encoder from outside."""
+
+    freeze: bool = False
+    lr: Rate | None = None
+    lora: dict[str, Json] | bool | None = None
