@@ -226,6 +226,7 @@ def check_reader(make: Callable[[], Reader], cells: Sequence[object], bad: Seque
         if not reader.augments:
             _same(plain, one, f"cell {number}: augments is False")
         _same(decoded, kept, f"cell {number}: finish changed the decoded sample")
+        assert {"kind", "data"} == set(json.loads(json.dumps(reader.show(cell)))), "show gives a kind and data"
         assert isinstance(reader.cost(cell), int), "cost must be a whole number"
         assert reader.cost(cell) >= 0, "cost must not be negative"
         assert all(len(plain[k]) > 0 for k in reader.ragged), f"cell {number}: a present cell is empty"

@@ -50,6 +50,9 @@ class Reader(Protocol):
     def decode(self, cell: object) -> Sample: ...  # raises BadCell(reason)
     def finish(self, sample: Sample, rng: Rng | None) -> Sample: ...  # rng = augment
     def blank(self) -> Sample: ...  # a valid, small, empty sample of the same names, dtypes and fixed axes
+    def show(
+        self, cell: object
+    ) -> Json: ...  # for a person: {"kind": "image" | "audio" | "text" | "table", "data": ...}
     def __call__(self, cell: object, rng: Rng | None = None) -> Sample: ...
 
     @property

@@ -1,0 +1,53 @@
+"""What measuring a model on a table gives: plain numbers, and what the report needs to show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from polymodal.core.contracts import Prediction, Records
+from polymodal.core.schema import Json
+
+Measures = dict[str, dict[str, Json]]  # {"accuracy": {"value": 0.9, "ci95": [0.88, 0.92]}, ...}
+
+
+@dataclass
+class TaskResult:
+    """One task on one table; `records`, `rows`, `truth` and `predictions` run in step, one per row with a target."""
+
+    measures: Measures
+    charts: list[Json]
+    records: Records
+    rows: np.ndarray  # row numbers in the table
+    truth: list[Json]  # the target cells as the table has them
+    predictions: list[Prediction]
+
+
+@dataclass
+class Example:
+    """A row to look at: what went in, what came out, what was right. `shown` is what each input's reader shows."""
+
+    task: str
+    row: int
+    truth: Json
+    prediction: Prediction
+    error: float
+    shown: dict[str, list[Json]]  # input -> one {"kind", "data"} per column
+
+
+@dataclass
+class Evaluation:
+    """A model measured on a table. `json()` is what `polymodal evaluate --json` prints."""
+
+    rows: int
+    tasks: dict[str, TaskResult]
+    ledger: dict[str, int] = field(default_factory=dict)  # action -> rows
+    withheld: dict[str, dict[str, Measures]] = field(default_factory=dict)  # input -> task -> measures without it
+    examples: list[Example] = field(default_factory=list)  # the worst mistakes, worst first
+
+    def json(self) -> dict[str, Json]:
+        plain: dict[str, Json] = {"rows": self.rows, "tasks": {n: t.measures for n, t in self.tasks.items()}}
+        if self.withheld:
+            plain["withheld"] = {i: {"tasks": tasks} for i, tasks in self.withheld.items()}
+        return {**plain, "ledger": self.ledger}
