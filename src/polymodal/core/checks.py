@@ -155,6 +155,7 @@ def check_fusion(make: Callable[[], Any], streams: Streams, export: bool = True)
 
     _check_joining(part, streams, run, lambda m: run(streams, m), make)
     if export:
+        part.eval()
         program = torch.export.export(part, (streams,), strict=False)
         with torch.no_grad():
             _close(run(streams), program.module()(streams)[0].tokens, "after torch.export")

@@ -108,6 +108,7 @@ class Task(Protocol):
     """Head, loss, prediction and metrics. Built with `field`, `width` and `inputs` wired."""
 
     reads: frozenset[str]  # of "tokens", "fused", "maps": nothing unread is built
+    says: tuple[str, ...]  # what a prediction holds besides its value: "confidence", keys of `more`
     metric: str  # the measure that chooses the best epoch
     maximize: bool
 

@@ -26,11 +26,16 @@ class _WiredMark:
     pass
 
 
-class Wired:
-    """`Wired[T]` marks a parameter that `assemble.py` passes; writing it in a spec is an error."""
+if typing.TYPE_CHECKING:
+    _T = typing.TypeVar("_T")
+    Wired = Annotated[_T, _WiredMark()]
+else:
 
-    def __class_getitem__(cls, item: Any) -> Any:
-        return Annotated[item, _WiredMark()]
+    class Wired:
+        """`Wired[T]` marks a parameter that `assemble.py` passes; writing it in a spec is an error."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return Annotated[item, _WiredMark()]
 
 
 @dataclass(frozen=True)

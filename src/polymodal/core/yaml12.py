@@ -56,6 +56,12 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return seen
 
 
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    odd = any(c in value for c in "\r\n\t\x85\u2028\u2029\ufeff")  # what a plain or folded scalar would not bring back
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if odd else None)
+
+
+_Dumper.add_representer(str, _text)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)

@@ -1,0 +1,92 @@
+"""The command line: `polymodal --help`. Thin: each command calls the Python face."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from polymodal import __version__
+from polymodal.core.errors import Stopped, UserError
+
+EPILOG = "Start with `polymodal demo`, or with `polymodal check TABLE` on rows of your own."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 our fault, 2 the user's mistake, 130 stopped by Ctrl-C with the work saved."""
+    options = parser().parse_args(arguments)
+    try:
+        from polymodal import commands
+
+        return int(getattr(commands, options.command)(options) or 0)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its flags."""
+    about = "Multimodal models from tables, with evidence."
+    top = argparse.ArgumentParser(prog="polymodal", description=about, epilog=EPILOG)
+    top.add_argument("--version", action="version", version=f"polymodal {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, about: str) -> Any:
+        return commands.add_parser(name, help=about, description=about)
+
+    demo = command("demo", "train, compare and report on the built-in scenes, in minutes on two cores")
+    demo.add_argument("--out", default="demo", help="folder for the data, the runs and the report (default: demo)")
+    demo.add_argument("--rows", type=int, default=None, help="rows of scenes to draw")
+
+    scenes = command("scenes", "write the built-in data as a table with pictures and sounds")
+    scenes.add_argument("out", help="folder to make")
+    scenes.add_argument("--rows", type=int, default=2000)
+    scenes.add_argument("--size", type=int, default=64, help="width and height of the pictures in pixels")
+    scenes.add_argument("--seed", type=int, default=0)
+    scenes.add_argument("--language", choices=["en", "zh", "both"], default="en")
+
+    check = command("check", "read every cell, guess types, list bad cells, duplicates and leaks between splits")
+    check.add_argument("table", nargs="?", help="CSV, JSONL, Parquet, a folder of class folders, or an IDX file")
+    check.add_argument("--spec", help="read the columns as this spec says")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+
+    train = command("train", "train a model; the run folder holds everything about it")
+    train.add_argument("spec", nargs="?", help="YAML file; not needed with --resume")
+    train.add_argument("--out", required=True, help="the run folder")
+    train.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
+    train.add_argument("--resume", action="store_true", help="go on with a run that was broken off, bit for bit")
+    train.add_argument("--quiet", action="store_true")
+
+    evaluate = command("evaluate", "metrics with 95 %% intervals, per task, and with each input withheld")
+    _run_and_table(evaluate)
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--no-withheld", action="store_true", help="skip measuring with each input withheld")
+    evaluate.add_argument("--report", help="write an HTML report to this folder")
+
+    predict = command("predict", "one answer per row, in order")
+    _run_and_table(predict)
+    predict.add_argument("--out", required=True, help="a file ending in .csv, .jsonl or .parquet")
+    predict.add_argument("--keep", action="store_true", help="add the input columns")
+    predict.add_argument("--on-bad", choices=["fail", "skip", "missing"], help="what happens to rows with bad cells")
+
+    parts = command("parts", "every part in the catalogue, with its parameters")
+    parts.add_argument("kind", nargs="?", help="reader, encoder.image, fusion, task, ...")
+    parts.add_argument("--json", action="store_true", help="print one JSON object")
+    return top
+
+
+def _run_and_table(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="the run folder")
+    command.add_argument("table", help="CSV, JSONL, Parquet, a folder of class folders, or an IDX file")
+    command.add_argument("--trust", action="store_true", help="allow parts named by a dotted path (their code is run)")
+    command.add_argument("--quiet", action="store_true")

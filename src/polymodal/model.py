@@ -1,0 +1,162 @@
+"""The forward pass on one page: cells -> streams -> attention -> fusion -> tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from polymodal.core.contracts import Gather
+from polymodal.core.streams import Answer, Batch, Cells, Notes, Outputs, Stream, Streams, pool
+
+
+def key(name: str) -> str:
+    """A free name as a key of `nn.ModuleDict`, which allows neither dots nor the names of its own methods."""
+    return "_" + quote(name, safe="").replace(".", "%2E")
+
+
+class Named(nn.Module):
+    """Modules under free names, in order."""
+
+    def __init__(self, modules: dict[str, Any]) -> None:
+        super().__init__()
+        self.names = tuple(modules)
+        self.parts = nn.ModuleDict({key(n): m for n, m in modules.items()})
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parts[key(name)]
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        return ((n, self[n]) for n in self.names)
+
+
+class Entry(nn.Module):
+    """Encoded cells [N T W] -> rows [B K*T D]: the projection to the common width, and a mark for each column."""
+
+    def __init__(self, *, width_in: int, width: int, columns: int) -> None:
+        super().__init__()
+        self.project = nn.Identity() if width_in == width else nn.Linear(width_in, width)
+        self.column = nn.Embedding(columns, width) if columns > 1 else None
+        if self.column is not None:
+            nn.init.normal_(self.column.weight, std=0.02)
+
+    def forward(self, cells: Stream, index: Int[Tensor, "B K"]) -> Stream:
+        present, at = index >= 0, index.clamp(min=0)
+        tokens = self.project(cells.tokens)[at]  # [B K T D]
+        if self.column is not None:
+            tokens = tokens + self.column(torch.arange(index.shape[1], device=index.device))[:, None]
+        mask = (cells.mask[at] & present[..., None]).flatten(1)
+        maps = tuple(m[at[:, 0]] * present[:, :1, None, None] for m in cells.maps) if index.shape[1] == 1 else ()
+        return Stream(tokens.flatten(1, 2).masked_fill(~mask[..., None], 0.0), mask, maps)
+
+
+class Model(nn.Module):
+    """Encoders, the common width, attention, fusion and tasks, wired by `assemble`; knows no part by name.
+
+    `frozen` names the inputs whose encoders are never trained: they stay in eval and keep no gradients. Without a
+    fusion (one input) the fused stream is the mean of the real tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoders: dict[str, Any],
+        columns: dict[str, int],
+        width: int,
+        tasks: dict[str, Any],
+        attention: nn.Module | None = None,
+        fusion: nn.Module | None = None,
+        frozen: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        self.encoders, self.tasks = Named(encoders), Named(tasks)
+        entries = {n: Entry(width_in=e.width, width=width, columns=columns[n]) for n, e in encoders.items()}
+        self.entries = Named(entries)
+        self.attention, self.fusion, self.frozen = attention, fusion, frozen
+
+    def train(self, mode: bool = True) -> Model:
+        super().train(mode)
+        for name in self.frozen:
+            self.encoders[name].eval()
+        return self
+
+    def encode(self, inputs: dict[str, Cells]) -> Streams:
+        """Every input's cells [N ...] -> Stream of N rows at its encoder's own width (features may be cached here)."""
+        encoded = {}
+        for name, cells in inputs.items():
+            encoder = self.encoders[name]
+            learns = torch.is_grad_enabled() and name not in self.frozen
+            with torch.set_grad_enabled(learns), _steady(encoder, cells):
+                encoded[name] = encoder(cells.data)
+        return encoded
+
+    def forward(
+        self, batch: Batch, *, gather: Gather | None = None, encoded: Streams | None = None, respond: bool = False
+    ) -> Outputs:
+        """Answers and, where there are targets, losses [B] per row. `encoded` skips the encoders; `respond` decodes."""
+        shared = self.encode(batch.inputs) if encoded is None else encoded
+        seen: dict[int, tuple[Streams, Stream, Notes]] = {}
+        answers: dict[str, Answer] = {}
+        losses: dict[str, Tensor] = {}
+        for name, task in self.tasks.items():
+            target = batch.targets.get(name)
+            inputs = batch.inputs if respond else task.prepare(batch.inputs, target, batch.key)
+            if id(inputs) not in seen:
+                seen[id(inputs)] = self.join(shared if inputs is batch.inputs else self.encode(inputs), inputs)
+            streams, fused, _ = seen[id(inputs)]
+            answers[name] = task.respond(streams, fused) if respond else task(streams, fused, target)
+            if target is not None and not respond:
+                losses[name] = task.loss(answers[name], target, gather)
+        streams, fused, notes = next(iter(seen.values()))
+        return Outputs(shared, streams, fused, answers, losses, notes)
+
+    def join(self, encoded: Streams, inputs: dict[str, Cells]) -> tuple[Streams, Stream, Notes]:
+        """Encoded cells -> streams of B rows at the common width, attended, and fused."""
+        streams = {n: self.entries[n](encoded[n], inputs[n].index) for n in self.encoders.names}
+        notes, fusing = Notes(), Notes()
+        if self.attention is not None:
+            streams, notes = self.attention(streams)
+        if self.fusion is not None:
+            fused, fusing = self.fusion(streams)
+        else:
+            (only,) = streams.values()
+            fused = Stream(pool(only.tokens, only.mask)[:, None], torch.ones_like(only.mask[:, :1]))
+        return streams, fused, Notes(notes.losses | fusing.losses, notes.weights | fusing.weights)
+
+
+@contextmanager
+def _steady(encoder: nn.Module, cells: Cells) -> Iterator[None]:
+    """Batch statistics are left alone by a blank cell, and by a single cell, which has no variance to give."""
+    few = encoder.training and (len(cells.id) < 2 or not bool((cells.index >= 0).any()))
+    norms = [m for m in encoder.modules() if isinstance(m, _BatchNorm) and m.training] if few else []
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def on_device(batch: Batch, move: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor moved."""
+    inputs = {
+        n: Cells({k: move(v) for k, v in c.data.items()}, move(c.index), move(c.id)) for n, c in batch.inputs.items()
+    }
+    targets = {
+        n: t._replace(data={k: move(v) for k, v in t.data.items()}, present=move(t.present))
+        for n, t in batch.targets.items()
+    }
+    return Batch(inputs, targets, move(batch.key), batch.rows)
+
+
+def withhold(batch: Batch, name: str) -> Batch:
+    """The batch as if every cell of one input were missing."""
+    cells = batch.inputs[name]
+    return batch._replace(inputs={**batch.inputs, name: cells._replace(index=torch.full_like(cells.index, -1))})

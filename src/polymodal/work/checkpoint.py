@@ -1,0 +1,99 @@
+"""Checkpoints of a training under way: all or nothing, the newest sound one wins, no pickle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from polymodal.core.errors import RunError
+from polymodal.core.schema import Json
+from polymodal.work.folder import read_json, read_tensors, sync_folder, write_json, write_tensors
+from polymodal.work.optimize import Average, load_optimizer, optimizer_tensors
+
+
+@dataclass
+class State:
+    """Where a training stands, as plain JSON. Randomness is a function of seed, epoch, step, row: nothing to save."""
+
+    epoch: int = 0  # the epoch under way, from 0
+    step: int = 0  # optimiser steps done in it
+    steps: int = 0  # optimiser steps done in all
+    loss: dict[str, float] = field(default_factory=dict)  # sums over this epoch's steps
+    seconds: float = 0.0  # spent in this epoch so far
+    best: list[float] | None = None  # score (larger is better) and minus the validation loss
+    best_epoch: int | None = None
+    stale: int = 0  # epochs since the best
+    plateau: float = 1.0
+    plateau_stale: int = 0
+    history: list[Json] = field(default_factory=list)
+    done: bool = False
+
+
+class Checkpoints:
+    """The folder `checkpoints` of a run: `step-N` folders, and the weights of the best epoch beside them."""
+
+    def __init__(self, run: Path) -> None:
+        self.folder = run / "checkpoints"
+        self.loaded: Path | None = None
+
+    def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> None:
+        """Write a new checkpoint, then drop the older ones. A crash at any point leaves the older one in place."""
+        place = self.folder / f"step-{state.steps:09d}-{state.epoch:06d}"
+        if place == self.loaded:  # nothing was done since
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / f".new-{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        tensors: dict[str, dict[str, Tensor]] = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+        if average is not None:
+            tensors["average"] = average.weights
+        try:
+            hashes = {n: write_tensors(fresh / f"{n}.safetensors", t) for n, t in tensors.items()}
+            write_json(fresh / "state.json", {**asdict(state), "hashes": hashes})
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(fresh, place)
+        except RunError:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        sync_folder(self.folder)
+        for old in self.found()[1:]:
+            shutil.rmtree(old, ignore_errors=True)
+        for old in self.folder.glob("best-*.safetensors"):
+            if old != self.best(state):
+                old.unlink(missing_ok=True)
+
+    def found(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    def best(self, state: State) -> Path:
+        """Where the weights of the best epoch so far are."""
+        return self.folder / f"best-{state.best_epoch}.safetensors"
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> State | None:
+        """Put the newest sound checkpoint into the model; None when there is none to go on from."""
+        for place in self.found():
+            try:
+                plain = read_json(place / "state.json")
+                tensors = {n: read_tensors(place / f"{n}.safetensors", h) for n, h in plain.pop("hashes").items()}
+                state = State(**plain)
+                if state.best_epoch is not None:
+                    read_tensors(self.best(state))
+            except RunError:
+                continue  # damaged: an older one may be sound, and starting again gives the same weights
+            model.load_state_dict(tensors["model"])
+            load_optimizer(optimizer, tensors["optimizer"])
+            if average is not None:
+                average.weights = {n: t.to(average.weights[n].device) for n, t in tensors["average"].items()}
+            self.loaded = place
+            return state
+        return None
+
+    def clear(self) -> None:
+        """Remove the folder once the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""The run folder: written atomically, hashed, free of code and of pickle; `format` says how to read it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as tensors_to
+from torch import Tensor
+
+from polymodal import __version__
+from polymodal.core.errors import RunError
+from polymodal.core.schema import Json
+
+FORMAT = 1
+MANIFEST = "run.json"
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Write the whole file or nothing: a new file beside it, flushed to the disk, then renamed. Returns the sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(fresh, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        advice = "free some space; what was saved before is kept, and `--resume` goes on from there"
+        raise RunError(str(path), f"cannot be saved: {error.strerror or error}", advice=advice) from None
+    return hashlib.sha256(data).hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder last through a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Json) -> str:
+    return write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Tensors as safetensors; those that share their memory (tied weights) are stored once, the others as aliases."""
+    first: dict[tuple, str] = {}
+    aliases, stored = {}, {}
+    for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        original = first.setdefault(place, name) if tensor.numel() else name
+        if original == name:
+            stored[name] = tensor.detach().cpu().contiguous()
+        else:
+            aliases[name] = original
+    return write_bytes(path, tensors_to(stored, metadata={"aliases": json.dumps(aliases, sort_keys=True)}))
+
+
+def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """What `write_tensors` wrote. Raises RunError when it is damaged or not what the manifest says."""
+    data = read_bytes(path, sha256)
+    try:
+        tensors = tensors_from(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError):
+        raise RunError(str(path), "is no safetensors file, or a damaged one", advice="take a copy of the run") from None
+    aliases = json.loads(header.get("__metadata__", {}).get("aliases", "{}"))
+    return tensors | {name: tensors[original] for name, original in aliases.items()}
+
+
+def read_bytes(path: Path, sha256: str | None = None) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(str(path), f"cannot be read: {error.strerror}", advice="check the run folder") from None
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        advice = "the file was changed or damaged after the run was saved: take a copy of the run, or train again"
+        raise RunError(str(path), "is not the file that was saved (sha256 differs)", advice=advice)
+    return data
+
+
+def read_json(path: Path, sha256: str | None = None) -> Json:
+    try:
+        return json.loads(read_bytes(path, sha256))
+    except ValueError as error:
+        raise RunError(str(path), f"is no JSON: {error}", advice="take a copy of the run") from None
+
+
+def seal(folder: Path, files: Iterable[str], kind: Mapping[str, Json] | None = None) -> None:
+    """Write the manifest: with it the folder is a finished run, and every listed file is vouched for by its sha256."""
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(files)}
+    write_json(folder / MANIFEST, {"format": FORMAT, "polymodal": __version__, **(kind or {}), "files": hashes})
+
+
+def manifest(folder: Path) -> dict[str, Json]:
+    """The manifest of a finished run. Raises RunError for a folder that is none, unfinished, or of a later format."""
+    where = str(folder)
+    if not folder.is_dir():
+        raise RunError(where, "no such run folder", advice="check the path; `polymodal train SPEC --out RUN` makes one")
+    if not (folder / MANIFEST).is_file():
+        begun = (folder / "checkpoints").is_dir() or (folder / "spec.yaml").is_file()
+        advice = f"polymodal train --out {where} --resume" if begun else "name the folder given to `train --out`"
+        raise RunError(where, "the run is not finished" if begun else "is no run folder", advice=advice)
+    found = read_json(folder / MANIFEST)
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+        raise RunError(f"{where}/{MANIFEST}", "is no manifest of a run", advice="take a copy of the run")
+    if found.get("format") != FORMAT:
+        advice = f"this version reads format {FORMAT}: install the version that wrote it, {found.get('polymodal')!r}"
+        raise RunError(where, "the run has another format", given=found.get("format"), advice=advice)
+    return found

@@ -1,0 +1,174 @@
+"""Answers for a table: exactly its rows, in order; a bad row has an empty answer and its reason."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from polymodal.data.ledger import Entry, Ledger
+from polymodal.data.loader import Loader
+from polymodal.data.splits import Part
+
+from polymodal.assemble import Assembly
+from polymodal.core.contracts import Prediction
+from polymodal.core.errors import UserError
+from polymodal.core.schema import Json
+from polymodal.model import on_device
+from polymodal.work.runtime import Runtime
+
+Line = dict[str, Json]  # one row of a prediction file
+
+
+def columns(assembly: Assembly) -> list[str]:
+    """The columns of a prediction file: `row`, each task with what it says besides, `error`."""
+    names = ["row"]
+    for name, task in assembly.model.tasks.items():
+        names += [name, *(f"{name}.{suffix}" for suffix in task.says)]
+    return [*names, "error"]
+
+
+@torch.inference_mode()
+def predict(
+    assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, on_bad: str | None = None,
+    keep: bool = False, step: Callable[[int], None] | None = None,
+) -> Iterator[Line]:  # fmt: skip
+    """One line per row of the part, in order, in bounded memory."""
+    dataset = assembly.dataset(part, ledger, targets=False, on_bad=on_bad)
+    size = max(64, assembly.spec.train.batch)
+    loader = Loader(dataset, batch=size, seed=0, shuffle=False, augment=False, buckets=False)
+    given = list(dict.fromkeys(c for one in assembly.spec.inputs.values() for c in one.columns)) if keep else []
+    names = columns(assembly)
+    assembly.model.eval()
+    rows = iter(part.rows.tolist())
+    for number, micro in enumerate(loader.epoch(0)):
+        batch, entries = micro[0]
+        ledger.extend(entries)
+        answers: dict[int, dict[str, Prediction]] = {}
+        if batch is not None:
+            moved = on_device(batch, runtime.move)
+            with runtime.autocast():
+                out = assembly.model(moved, respond=True)
+            for name, task in assembly.model.tasks.items():
+                answer = {k: v.float() for k, v in out.answers[name].items()}
+                for row, prediction in zip(batch.rows, task.predict(answer, batch.rows), strict=True):
+                    answers.setdefault(row.number, {})[name] = prediction
+        reasons = _reasons(entries)
+        for row in part.rows[number * size : (number + 1) * size].tolist():
+            assert row == next(rows)
+            line = _line(names, row, answers.get(row), reasons.get(row, ""))
+            for column in given:
+                line[column if column not in names else f"given.{column}"] = _plain(part.table.cell(row, column))
+            yield line
+        if step is not None:
+            step(len(part.rows[number * size : (number + 1) * size]))
+
+
+def _reasons(entries: Iterable[Entry]) -> dict[int, str]:
+    found: dict[int, list[str]] = {}
+    for e in entries:
+        found.setdefault(e.row, []).append(f"{e.column}: {e.reason}" if e.column else e.reason)
+    return {row: "; ".join(dict.fromkeys(texts)) for row, texts in found.items()}
+
+
+def _line(names: list[str], row: int, answers: dict[str, Prediction] | None, reason: str) -> Line:
+    line: Line = dict.fromkeys(names)
+    line["row"], line["error"] = row, reason or None
+    for task, prediction in (answers or {}).items():
+        said = {"confidence": prediction.confidence, **prediction.more}
+        line[task] = prediction.value
+        line |= {name: v for k, v in said.items() if (name := f"{task}.{k}") in line}
+    return line
+
+
+def _plain(value: object) -> Json:
+    return value if isinstance(value, str | int | float | bool | None) else f"<{type(value).__name__}>"
+
+
+def write(lines: Iterator[Line], out: Path) -> int:
+    """Write the lines as csv, jsonl or parquet by the file's ending; the file appears when it is whole. Row count."""
+    writers: dict[str, Callable[[Iterator[Line], Path], int]] = {
+        ".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet,
+    }  # fmt: skip
+    writer = writers.get(out.suffix)
+    if writer is None:
+        advice = "a name ending in .csv, .jsonl or .parquet"
+        raise UserError("--out", "the ending says the format", given=out.name, advice=advice)
+    fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        count = writer(lines, fresh)
+        os.replace(fresh, out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(str(out), f"cannot be written: {reason}", advice="check the folder and its space") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+    return count
+
+
+def _write_csv(lines: Iterator[Line], path: Path) -> int:
+    def cell(value: Json) -> Any:
+        return "|".join(map(str, value)) if isinstance(value, list) else value
+
+    return _write_text(lines, path, lambda file, line: _csv_row(file, [cell(v) for v in line.values()]), header=True)
+
+
+def _csv_row(file: IO[str], cells: list[Any]) -> None:
+    csv.writer(file, lineterminator="\n").writerow(cells)
+
+
+def _write_jsonl(lines: Iterator[Line], path: Path) -> int:
+    return _write_text(lines, path, lambda file, line: file.write(json.dumps(line, ensure_ascii=False) + "\n"))
+
+
+def _write_text(lines: Iterator[Line], path: Path, put: Callable[[IO[str], Line], Any], header: bool = False) -> int:
+    count = 0
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        for line in lines:
+            if header and count == 0:
+                _csv_row(file, list(line))
+            put(file, line)
+            count += 1
+    return count
+
+
+def _write_parquet(lines: Iterator[Line], path: Path, chunk: int = 20_000) -> int:
+    """Column types come from the first chunk; a column that is empty there is text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 0
+    buffer: list[Line] = []
+    writer: Any = None
+
+    def flush() -> Any:
+        table = pa.Table.from_pylist(buffer, schema=writer.schema if writer else _schema(buffer))
+        made = writer or pq.ParquetWriter(path, table.schema)
+        made.write_table(table)
+        buffer.clear()
+        return made
+
+    try:
+        for line in lines:
+            buffer.append(line)
+            count += 1
+            if len(buffer) >= chunk:
+                writer = flush()
+        writer = flush() if buffer or writer is None else writer
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _schema(lines: list[Line]) -> Any:
+    import pyarrow as pa
+
+    guessed = pa.Table.from_pylist(lines).schema
+    types = [pa.string() if pa.types.is_null(f.type) else f.type for f in guessed]
+    return pa.schema([pa.field(f.name, t) for f, t in zip(guessed, types, strict=True)])

@@ -1,0 +1,88 @@
+"""Devices, precision and processes: the one room that knows them. accelerate prepares model and optimiser, no more."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from polymodal.core.errors import UserError
+from polymodal.core.schema import Json
+from polymodal.core.settings import Train
+
+PACKAGES = ("polymodal", "torch", "accelerate", "transformers", "tokenizers", "pillow", "numpy", "soundfile", "soxr")
+
+
+class Runtime:
+    """Where the work runs: device, precision, this process among `world`. Made when work starts, never on import."""
+
+    def __init__(self, settings: Train) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        if settings.device not in ("auto", "cpu") and not getattr(torch, settings.device).is_available():
+            raise UserError("train.device", "is not available here", given=settings.device, advice="auto or cpu")
+        AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for ever
+        precision = "bf16" if settings.precision == "bf16" else "no"
+        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=precision)
+        self.device: torch.device = self.accelerator.device
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.main = self.accelerator.is_main_process
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        return self.accelerator.prepare(model, optimizer)
+
+    def autocast(self) -> AbstractContextManager:
+        return self.accelerator.autocast()
+
+    def move(self, x: Tensor) -> Tensor:
+        return x.to(self.device, non_blocking=True)
+
+    def between(self, model: nn.Module, last: bool) -> AbstractContextManager:
+        """Gradients are exchanged with the other processes in the last micro-step only."""
+        return nullcontext() if last else self.accelerator.no_sync(model)
+
+    def total(self, x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The sum over all processes, without gradient."""
+        return self.accelerator.reduce(x.detach(), "sum") if self.world > 1 else x.detach()
+
+    def gather(self, x: Tensor) -> Tensor:
+        """[B, ...] of this process -> the rows of all processes, in order of rank, with gradient."""
+        if self.world == 1:
+            return x
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(all_gather(x))
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so in any process."""
+        return bool(self.total(torch.tensor([float(here)], device=self.device)) > 0) if self.world > 1 else here
+
+    def agree(self, value: Any) -> Any:
+        """The main process's value, in every process."""
+        return broadcast_object_list([value])[0] if self.world > 1 else value
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+
+def environment() -> dict[str, Json]:
+    """What the numbers of a run depend on besides the spec and the data: versions, machine kind, threads."""
+    found: dict[str, Json] = {"python": platform.python_version(), "system": platform.system()}
+    found |= {"machine": platform.machine(), "threads": torch.get_num_threads()}
+    found["capability"] = torch.backends.cpu.get_cpu_capability()
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
