@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,8 @@ from polymodal.core.errors import RunError, SpecError
 from polymodal.core.schema import Json
 from polymodal.core.spec import Spec
 from polymodal.data.cache import Cache
-from polymodal.data.dataset import Dataset
+from polymodal.data.check import Inspection, guess_inputs, guess_task, inspect
+from polymodal.data.dataset import Dataset, InputPlan, TargetPlan
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part, make_splits
 from polymodal.data.tables import Table, open_table
@@ -64,14 +66,10 @@ def train(
 
 def _plan(spec: Any, table: Table | None, inputs: Any, target: str | None, fusion: Json, settings: Any,
           display: Display) -> Spec:  # fmt: skip
-    if isinstance(spec, Spec):
-        return spec
     if spec is not None:
-        return specs.load(spec) if isinstance(spec, str | Path) else specs.parse(dict(spec))
+        return _as_spec(spec)
     if table is None or target is None:
         raise SpecError("train", "needs a spec, or a table and a target", advice='train("rows.csv", target="label")')
-    from polymodal.data.check import guess_inputs, guess_task
-
     table.need([target], "target")
     guessed = inputs is None
     blocks = guess_inputs(table, target) if inputs is None else dict(inputs)
@@ -106,7 +104,7 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
     parts = _parts(spec, table)
     ledger, cache = Ledger(), Cache(spec.data.cache_mb, folder / "cache")
     try:
-        assembly = _assembly(spec, parts["train"], folder, resume, ledger, cache)
+        assembly = _assembly(spec, parts["train"], folder, resume)
         datasets = _datasets(assembly, parts, ledger, cache, display)
         fit(assembly, datasets, folder, runtime, resume=resume, display=display)
     finally:
@@ -143,14 +141,14 @@ def _parts(spec: Spec, table: Table | None) -> dict[str, Part]:
     return make_splits(table, spec.data, target, spec.train.seed, opened)
 
 
-def _assembly(spec: Spec, part: Part, folder: Path, resume: bool, ledger: Ledger, cache: Cache) -> Assembly:
+def _assembly(spec: Spec, part: Part, folder: Path, resume: bool) -> Assembly:
     """A new assembly, or the one a broken-off run began with; what fitting learned is on the disk from here on."""
     stored, files = folder / "readers.json", folder / "parts"
     if resume and stored.is_file():
         begun = any((folder / "checkpoints").glob("step-*"))
         return assemble.restore(spec, folders.read_json(stored), files, fresh=not begun)
     folders.write_bytes(folder / "spec.yaml", spec.text().encode())
-    assembly = assemble.fit(spec, part, files, ledger, cache)
+    assembly = assemble.fit(spec, part, files)
     folders.write_json(stored, assembly.fields())
     return assembly
 
@@ -175,8 +173,11 @@ def _finish(assembly: Assembly, parts: dict[str, Part], folder: Path, runtime: R
     evaluations: dict[str, Evaluation] = {}
     for name in ("valid", "test"):
         if name in parts:
+            own = Ledger()
             with display.bar(f"scoring {name}", len(parts[name].rows)) as bar:
-                evaluations[name] = evaluate(assembly, parts[name], runtime, ledger, step=bar.advance)
+                evaluations[name] = evaluate(assembly, parts[name], runtime, own, step=bar.advance)
+            if name == "test":  # the others were read before training
+                ledger.extend(own)
     folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
     folders.write_json(folder / "metrics.json", {name: e.json() for name, e in evaluations.items()})
     folders.write_json(folder / "environment.json", environment() | {"seconds": round(seconds, 1)})
@@ -280,20 +281,28 @@ class Run:
         return Part(table, np.arange(len(table)))
 
 
-def check(data: Any, *, spec: str | Path | Mapping[str, Json] | Spec | None = None) -> Any:
-    """Read every cell of a table; what was found has `.json()` and prints as text."""
-    from polymodal.data.check import inspect
+def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | None = None) -> Inspection:
+    """Read every cell of a table; what was found has `.json()` and prints as text.
 
+    With a spec its readers read the cells of its tables, and its splits are searched for leaks; without one the
+    columns' types are guessed.
+    """
     if spec is None:
         return inspect(open_table(data))
-    plan = (
-        spec
-        if isinstance(spec, Spec)
-        else specs.load(spec)
-        if isinstance(spec, str | Path)
-        else specs.parse(dict(spec))
-    )
-    raise NotImplementedError(plan)
+    plan = specs.validate(_as_spec(spec))
+    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    parts = _parts(plan, table)
+    with tempfile.TemporaryDirectory() as files:
+        readers, targets = assemble.fit_readers(plan, parts["train"], Path(files))
+    inputs = {n: InputPlan(readers[n], one.columns) for n, one in plan.inputs.items()}
+    answers = {n: TargetPlan(targets[n], one.columns) for n, one in plan.tasks.items()}
+    return inspect(parts["train"].table, parts=parts, inputs=inputs, targets=answers)
+
+
+def _as_spec(spec: str | Path | Mapping[str, Json] | Spec) -> Spec:
+    if isinstance(spec, Spec):
+        return spec
+    return specs.load(spec) if isinstance(spec, str | Path) else specs.parse(dict(spec))
 
 
 def scenes(folder: str | Path, **options: Any) -> Path:

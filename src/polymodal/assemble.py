@@ -53,7 +53,17 @@ def build(part: PartSpec, **wired: Any) -> Any:
     for name, p in known.items():
         if p.kind and given.get(name) is not None:
             given[name] = build(read_part(given[name], p.kind, f"{part.where}.{name}"), **wired)
-    return cls(**given, **{n: wired[n] for n, p in known.items() if p.wired and n in wired})
+    try:
+        return cls(**given, **{n: wired[n] for n, p in known.items() if p.wired and n in wired})
+    except SpecError as error:
+        raise _placed(error, part.where) from None
+
+
+def _placed(error: SpecError, where: str) -> SpecError:
+    """The part's own complaint, `augment.fip`, at its place in the spec: `inputs.photo.augment.fip`."""
+    inner = error.where.removeprefix("encoder.")
+    place = error.where if error.where.startswith(where) else f"{where}.{inner}"
+    return SpecError(place, error.problem, given=error.given, advice=error.advice)
 
 
 def make_readers(spec: Spec, files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:
@@ -88,15 +98,21 @@ def make_dataset(spec: Spec, readers: dict[str, Reader], targets: dict[str, Targ
     return Dataset(part, inputs, plans, on_bad=on_bad or spec.data.on_bad, ledger=ledger, cache=cache, drop=drop)
 
 
-def fit(spec: Spec, part: Part, files: Path, ledger: Ledger, cache: Cache | None) -> Assembly:
-    """A new assembly: readers fitted on the training part, a model with fresh (or published) weights."""
-    validate(spec)
+def fit_readers(spec: Spec, part: Part, files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:
+    """Readers of inputs and targets, fitted on the training part."""
     readers, targets = make_readers(spec, files)
     dataset = make_dataset(spec, readers, targets, part, Ledger(), None)
     for name, target in targets.items():
         target.fit(dataset.target_cells(name))
     for name, reader in readers.items():
         reader.fit(dataset.cells(name))
+    return readers, targets
+
+
+def fit(spec: Spec, part: Part, files: Path) -> Assembly:
+    """A new assembly: readers fitted on the training part, a model with fresh (or published) weights."""
+    validate(spec)
+    readers, targets = fit_readers(spec, part, files)
     return Assembly(spec, readers, targets, make_model(spec, readers, targets, files, fresh=True), files)
 
 

@@ -30,7 +30,7 @@ def check(options: Namespace) -> int:
     if options.table is None and options.spec is None:
         raise UserError("check", "needs a table, a spec, or both", advice="polymodal check rows.csv --spec spec.yaml")
     found = look(options.table, spec=options.spec)
-    print(json.dumps(found.json(), ensure_ascii=False, allow_nan=False) if options.json else found.text())
+    print(json.dumps(found.json(), ensure_ascii=False, allow_nan=False) if options.json else found)
     return 0
 
 

@@ -59,6 +59,7 @@ class Reader(Protocol):
     def augments(self) -> bool: ...  # False: finish(sample, rng) is finish(sample, None)
 
 
+@runtime_checkable
 class TargetReader(Protocol):
     """One target cell -> one sample of fixed shape; fitted on training rows only."""
 

@@ -1,0 +1,1 @@
+"""Ways of joining the streams of several inputs into one."""

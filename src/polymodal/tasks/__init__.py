@@ -1,0 +1,1 @@
+"""What a model is asked: head, loss, prediction and metrics, one file each."""
