@@ -14,7 +14,7 @@ from polymodal.core import catalog
 from polymodal.core.contracts import Field, Reader, TargetReader
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Json, parameters
-from polymodal.core.seeds import derive
+from polymodal.core.seeds import derive, generator
 from polymodal.core.settings import Lora
 from polymodal.core.spec import InputSpec, PartSpec, Spec, TaskSpec, read_part, validate
 from polymodal.data.cache import Cache
@@ -99,8 +99,10 @@ def make_dataset(spec: Spec, readers: dict[str, Reader], targets: dict[str, Targ
 
 
 def fit_readers(spec: Spec, part: Part, files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:
-    """Readers of inputs and targets, fitted on the training part."""
+    """Readers of inputs and targets, fitted on the training rows in an order drawn by the seed: some look at the first
+    thousand only, and tables are often sorted."""
     readers, targets = make_readers(spec, files)
+    part = Part(part.table, generator(spec.train.seed, "fit").permutation(part.rows))
     dataset = make_dataset(spec, readers, targets, part, Ledger(), None)
     for name, target in targets.items():
         target.fit(dataset.target_cells(name))

@@ -1,0 +1,1 @@
+"""Sounds: read into log-mel bands or MFCCs, augment, encode."""

@@ -1,0 +1,1 @@
+"""Records of numbers and categories: read, scale, encode."""
