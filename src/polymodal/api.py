@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from polymodal import __version__, assemble
 from polymodal.assemble import Assembly
 from polymodal.core import spec as specs
 from polymodal.core import yaml12
-from polymodal.core.errors import RunError, SpecError
+from polymodal.core.errors import RunError, SpecError, UserError
 from polymodal.core.schema import Json
 from polymodal.core.spec import Spec
 from polymodal.data.cache import Cache
@@ -104,8 +106,9 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
     parts = _parts(spec, table)
     ledger, cache = Ledger(), Cache(spec.data.cache_mb, folder / "cache")
     try:
-        assembly = _assembly(spec, parts["train"], folder, resume)
-        datasets = _datasets(assembly, parts, ledger, cache, display)
+        with _not_left_behind(folder):
+            assembly = _assembly(spec, parts["train"], folder, resume)
+            datasets = _datasets(assembly, parts, ledger, cache, display)
         fit(assembly, datasets, folder, runtime, resume=resume, display=display)
     finally:
         cache.close()
@@ -113,6 +116,18 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
         _finish(assembly, parts, folder, runtime, ledger, time.monotonic() - began, display)
     runtime.wait()
     return Run(folder, assembly)
+
+
+@contextmanager
+def _not_left_behind(folder: Path) -> Iterator[None]:
+    """A folder made for a training that never began, because of a mistake in the spec or the data, is taken away."""
+    there = folder.exists()
+    try:
+        yield
+    except UserError:
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _same_spec(spec: Spec, stored: Spec, folder: Path) -> None:

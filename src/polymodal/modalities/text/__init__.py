@@ -1,0 +1,1 @@
+"""Text: cleaning, tokenizers trained on the table's own cells or taken from a pretrained model, and encoders."""

@@ -1,0 +1,164 @@
+"""Text cells -> token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from polymodal.core.contracts import Field, Sample
+from polymodal.core.errors import BadCell, SpecError
+from polymodal.core.schema import Json, Positive
+from polymodal.core.seeds import Rng
+from polymodal.modalities.text import stopwords, vocabulary
+from polymodal.modalities.text.clean import Clean, clean
+
+CHARS_PER_TOKEN = 64  # room enough for words, links and spaces
+
+
+class TextReader:
+    """Cleans a text and cuts it into tokens; numbers are read as their text. Sample: `ids` int64 [T], T >= 1.
+
+    A text longer than `max_tokens` is cut, and only its first `max_chars` characters are looked at (64 for each token
+    when not given). `clean` and `lower` are `basic` and true when not given; a pretrained model's tokenizer does both
+    itself, so with `hf` they are `none` and false. Encoders with a tokenizer of their own pass `tokenizer_json`.
+
+    Field: tokenizer (its JSON as text), kind, size, pad, unknown; `texts` and `cut` say how many texts it was fitted on
+    and how many of them were cut.
+    """
+
+    files: ClassVar[bool] = False
+    record: ClassVar[bool] = False
+    ragged: ClassVar[frozenset[str]] = frozenset({"ids"})
+    augments = False
+
+    def __init__(
+        self,
+        *,
+        clean: Clean | None = None,
+        lower: bool | None = None,
+        stop_words: Literal["none", "english", "chinese"] | list[str] = "none",
+        tokenizer: Literal["word", "char", "bpe", "wordpiece", "hf"] = "word",
+        tokenizer_json: str | None = None,
+        vocab: Positive = 20000,
+        min_count: Positive = 2,
+        max_tokens: Positive = 128,
+        max_chars: Positive | None = None,
+    ) -> None:
+        own = tokenizer != "hf"
+        if own and tokenizer_json is not None:
+            raise SpecError("tokenizer", "stands beside a tokenizer_json", given=tokenizer, advice="tokenizer: hf")
+        if tokenizer == "bpe" and vocab < vocabulary.SMALLEST_BPE:
+            raise SpecError(
+                "vocab", f"bpe needs at least {vocabulary.SMALLEST_BPE}: every byte is a token", given=vocab
+            )
+        self.clean: Clean = clean or ("basic" if own else "none")
+        self.lower = own if lower is None else lower
+        self.stop = stopwords.pattern(
+            stop_words if isinstance(stop_words, list) else stopwords.LISTS.get(stop_words, [])
+        )
+        self.tokenizer, self.tokenizer_json = tokenizer, tokenizer_json
+        self.vocab, self.min_count, self.max_tokens = vocab, min_count, max_tokens
+        self.max_chars = max_chars or CHARS_PER_TOKEN * max_tokens
+        self._field: Field | None = None
+        self._encoder: Tokenizer | None = None
+
+    @property
+    def field(self) -> Field | None:
+        return self._field
+
+    @field.setter
+    def field(self, field: Field | None) -> None:
+        self._field, self._encoder = field, None
+
+    def fit(self, cells: Iterable[object]) -> Field:
+        """Train the tokenizer on the cells (bad ones are passed over) and count what it cuts."""
+        texts, cut = [], []
+        for cell in cells:
+            try:
+                text = _text(cell)
+            except BadCell:
+                continue
+            texts.append(self.prepare(text))
+            cut.append(len(text) > self.max_chars)
+        self.field = self._learn(texts)
+        encoder = self._encoding()
+        tokens = (len(encoder.encode(text).overflowing) > 0 for text in texts)
+        self.field |= {"texts": len(texts), "cut": sum(one or other for one, other in zip(cut, tokens, strict=True))}
+        return self.field
+
+    def _learn(self, texts: list[str]) -> Field:
+        if self.tokenizer == "hf":
+            return _adopt(self.tokenizer_json)
+        made = vocabulary.train(self.tokenizer, texts, self.vocab, self.min_count)
+        ids = {"size": made.get_vocab_size(), "pad": 0, "unknown": 1}
+        return {"tokenizer": made.to_str(), "kind": self.tokenizer, **ids}
+
+    def cost(self, cell: object) -> int:
+        """Characters that will be looked at."""
+        return min(len(cell if isinstance(cell, str) else str(cell)), self.max_chars)
+
+    def prepare(self, text: str) -> str:
+        """The text as the tokenizer sees it: cut, cleaned, in lower case, without stop words."""
+        text = clean(text[: self.max_chars], self.clean)
+        if self.lower:
+            text = text.lower()
+        return " ".join(self.stop.sub(" ", text).split()) if self.stop else text
+
+    def decode(self, cell: object) -> Sample:
+        """Raises BadCell for what is neither text nor a number."""
+        ids = self._encoding().encode(self.prepare(_text(cell))).ids
+        return {"ids": np.array(ids or [self._fitted()["unknown"]], dtype=np.int64)}
+
+    def finish(self, sample: Sample, rng: Rng | None) -> Sample:
+        return sample
+
+    def __call__(self, cell: object, rng: Rng | None = None) -> Sample:
+        return self.finish(self.decode(cell), rng)
+
+    def blank(self) -> Sample:
+        return self.decode("")
+
+    def show(self, cell: object) -> Json:
+        return {"kind": "text", "data": _text(cell)[:500]}
+
+    def _fitted(self) -> Field:
+        if self._field is None:
+            raise RuntimeError("the reader is not fitted: call fit, or set field")
+        return self._field
+
+    def _encoding(self) -> Tokenizer:
+        if self._encoder is None:
+            self._encoder = Tokenizer.from_str(self._fitted()["tokenizer"])
+            own = (self._encoder.truncation or {}).get("max_length", self.max_tokens)
+            self._encoder.no_padding()
+            self._encoder.enable_truncation(min(self.max_tokens, own))
+        return self._encoder
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool | int | float | np.number | np.bool_):
+        return str(cell)
+    raise BadCell(f"not a text: {type(cell).__name__}")
+
+
+def _adopt(text: str | None) -> Field:
+    """The field of a ready tokenizer: its `padding` says the padding, its `truncation` how much the model can read."""
+    advice = "an encoder that brings its own, encoder: {type: hf, name: ...}, or tokenizer: word"
+    if text is None:
+        raise SpecError("tokenizer", "hf is the tokenizer of a pretrained encoder", given="hf", advice=advice)
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise SpecError("tokenizer_json", f"is not JSON: {error}", given=text, advice=advice) from None
+    made = Tokenizer.from_str(text)
+    pad = (made.padding or {}).get("pad_id", 0)
+    special = made.encode("").ids  # what stands for nothing when the model adds no token of its own
+    named = [made.token_to_id(name) for name in ("[UNK]", "<unk>", "<|endoftext|>")]
+    unknown = next((i for i in named if i is not None), special[0] if special else pad)
+    return {"tokenizer": text, "kind": "hf", "size": made.get_vocab_size(), "pad": pad, "unknown": unknown}
