@@ -321,7 +321,10 @@ def _as_spec(spec: str | Path | Mapping[str, Json] | Spec) -> Spec:
 
 
 def scenes(folder: str | Path, **options: Any) -> Path:
-    """Write the built-in data: drawn pictures, sentences, tones and numbers with exact ground truth."""
+    """Write the built-in data, drawn pictures, sentences, tones and numbers, and return the path of its table.
+
+    `options` are those of `polymodal.scenes.make_scenes`: rows, seed, size, language, objects, valid, test.
+    """
     from polymodal.scenes import make_scenes
 
     return make_scenes(folder, **options)

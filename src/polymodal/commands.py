@@ -20,8 +20,8 @@ def demo(options: Namespace) -> None:
 def scenes(options: Namespace) -> None:
     from polymodal.api import scenes as make
 
-    folder = make(options.out, rows=options.rows, size=options.size, seed=options.seed, language=options.language)
-    print(f"{folder}/table.csv: {options.rows} rows; docs/scenes.md says what stands in them", file=sys.stderr)
+    table = make(options.out, rows=options.rows, size=options.size, seed=options.seed, language=options.language)
+    print(f"{table}: {options.rows} rows; look at them with `polymodal check {table}`", file=sys.stderr)
 
 
 def check(options: Namespace) -> int:

@@ -39,8 +39,9 @@ class Named(nn.Module):
 class Entry(nn.Module):
     """Encoded cells [N T W] -> rows [B K*T D]: the projection to the common width, and a mark for each column."""
 
-    def __init__(self, *, width_in: int, width: int, columns: int) -> None:
+    def __init__(self, *, width_in: int, width: int, columns: int, maps: bool) -> None:
         super().__init__()
+        self.maps = maps and columns == 1  # nothing unread is built
         self.project = nn.Identity() if width_in == width else nn.Linear(width_in, width)
         self.column = nn.Embedding(columns, width) if columns > 1 else None
         if self.column is not None:
@@ -52,7 +53,7 @@ class Entry(nn.Module):
         if self.column is not None:
             tokens = tokens + self.column(torch.arange(index.shape[1], device=index.device))[:, None]
         mask = (cells.mask[at] & present[..., None]).flatten(1)
-        maps = tuple(m[at[:, 0]] * present[:, :1, None, None] for m in cells.maps) if index.shape[1] == 1 else ()
+        maps = tuple(m[at[:, 0]] * present[:, :1, None, None] for m in cells.maps) if self.maps else ()
         return Stream(tokens.flatten(1, 2).masked_fill(~mask[..., None], 0.0), mask, maps)
 
 
@@ -76,7 +77,8 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.encoders, self.tasks = Named(encoders), Named(tasks)
-        entries = {n: Entry(width_in=e.width, width=width, columns=columns[n]) for n, e in encoders.items()}
+        maps = any("maps" in task.reads for task in tasks.values())
+        entries = {n: Entry(width_in=e.width, width=width, columns=columns[n], maps=maps) for n, e in encoders.items()}
         self.entries = Named(entries)
         self.attention, self.fusion, self.frozen = attention, fusion, frozen
 

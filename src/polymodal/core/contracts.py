@@ -75,7 +75,7 @@ class TargetReader(Protocol):
 class Encoder(Protocol):
     """N cells -> Stream of N rows, at the encoder's own width. An `nn.Module` called with `Cells.data`.
 
-    Optional: `pretrained()` loads published weights before training; it is never called when a run is loaded.
+    Optional: `load_pretrained()` loads published weights before training; it is never called when a run is loaded.
     """
 
     width: int

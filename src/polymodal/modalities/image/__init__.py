@@ -1,0 +1,1 @@
+"""Pictures: reading, augmenting and encoding."""

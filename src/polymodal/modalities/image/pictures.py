@@ -1,0 +1,176 @@
+"""One cell -> one decoded picture of the asked mode and size, safely and without decoding more than is needed."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageFilter, UnidentifiedImageError
+
+from polymodal.core.errors import BadCell
+
+Resize = Literal["squash", "crop", "pad"]
+Denoise = Literal["none", "median", "gaussian"]
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # told by their first bytes
+MOST_PIXELS = 178_956_970  # Pillow itself refuses more
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+    NotImplementedError,
+    ZeroDivisionError,
+)  # fmt: skip  what Pillow raises on broken files
+FILTERS = {"median": ImageFilter.MedianFilter(3), "gaussian": ImageFilter.GaussianBlur(1.0)}
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the EXIF orientation
+LYING = (5, 6, 7, 8)  # stored with width and height exchanged
+ORIENTATION = 0x0112
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn what Pillow raises on a broken file into BadCell; its warnings about odd files are not passed on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        try:
+            yield
+        except UnidentifiedImageError:
+            raise BadCell("not a picture of a known format") from None
+        except Image.DecompressionBombError:
+            raise BadCell(f"more than {MOST_PIXELS:,} pixels") from None
+        except DAMAGE as error:
+            raise BadCell(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+
+
+def open_picture(cell: object, max_pixels: int) -> Image.Image:
+    """A picture whose header is read and whose size is checked, but which is not yet decoded. Raises BadCell."""
+    if isinstance(cell, bytes):
+        if not cell:
+            raise BadCell("an empty file")
+        with refusing("a damaged picture"):
+            picture: Image.Image = Image.open(BytesIO(cell), formats=FORMATS)
+    elif isinstance(cell, Image.Image):
+        picture = cell
+    elif isinstance(cell, np.ndarray):
+        picture = _from_array(cell)
+    else:
+        raise BadCell(f"a picture is a file, a PIL picture or an array, not {type(cell).__name__}")
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise BadCell(f"{width} x {height} pixels, more than max_pixels {max_pixels}")
+    if not width * height:
+        raise BadCell(f"{width} x {height} pixels")
+    return picture
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise BadCell(f"an array of {array.dtype}; pixels must be uint8, 0 to 255")
+    flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if flat.ndim not in (2, 3) or (flat.ndim == 3 and flat.shape[2] not in (3, 4)):
+        raise BadCell(f"an array of shape {list(array.shape)}; it must be [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]")
+    if not flat.size:
+        raise BadCell(f"an array of shape {list(array.shape)} has no pixels")
+    return Image.fromarray(np.ascontiguousarray(flat))
+
+
+def decode(
+    cell: object, size: tuple[int, int], channels: int, resize: Resize, max_pixels: int, denoise: Denoise = "none"
+) -> Image.Image:
+    """The picture of a cell, upright, in mode L or RGB (`channels` 1 or 3), of `size` (height, width).
+
+    A JPEG is decoded at the smallest of its own scales that is not below `size`. Raises BadCell.
+    """
+    picture = open_picture(cell, max_pixels)
+    with refusing("a truncated or damaged picture"):
+        turn = _orientation(picture)
+        aim = (size[0], size[1]) if turn in LYING else (size[1], size[0])  # (width, height) as stored
+        if isinstance(cell, bytes):
+            picture.draft("L" if channels == 1 else None, aim)  # in place: never on a picture that is the caller's
+        picture = scale(convert(picture, channels), aim, resize)
+        if turn in UPRIGHT:
+            picture = picture.transpose(UPRIGHT[turn])
+        return picture.filter(FILTERS[denoise]) if denoise != "none" else picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    """As EXIF has it; 1 (upright) where there is none or it cannot be read, which is no fault of the pixels."""
+    try:
+        return picture.getexif().get(ORIENTATION, 1)
+    except DAMAGE:
+        return 1
+
+
+def convert(picture: Image.Image, channels: int) -> Image.Image:
+    """In mode L or RGB: transparency over white, 16 bits to 8 by their upper half. Raises BadCell for float pixels."""
+    mode = "L" if channels == 1 else "RGB"
+    if picture.mode.startswith(("I", "F")):
+        picture = _from_deep(picture)
+    if picture.has_transparency_data:
+        whole = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _from_deep(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise BadCell("a picture of floating-point pixels; save it with 8 or 16 bits")
+    deep = np.asarray(picture)
+    if deep.min() < 0 or deep.max() > 0xFFFF:
+        raise BadCell("a picture of more than 16 bits; save it with 8 or 16 bits")
+    return Image.fromarray((deep >> 8).astype(np.uint8))
+
+
+def scale(picture: Image.Image, aim: tuple[int, int], resize: Resize) -> Image.Image:
+    """The picture at `aim` (width, height): squashed, covering it with the centre kept, or inside it on black."""
+    if picture.size == aim:
+        picture.load()
+        return picture
+    (w, h), (W, H) = picture.size, aim
+    bilinear = Image.Resampling.BILINEAR
+    if resize == "squash":
+        return picture.resize(aim, bilinear, reducing_gap=3.0)
+    if resize == "crop":
+        cut_w, cut_h = min(w, h * W / H), min(h, w * H / W)  # the largest centred part of the right aspect
+        left, top = (w - cut_w) / 2, (h - cut_h) / 2
+        return picture.resize(aim, bilinear, box=(left, top, left + cut_w, top + cut_h), reducing_gap=3.0)
+    factor = min(W / w, H / h)
+    inner = max(1, round(w * factor)), max(1, round(h * factor))
+    canvas = Image.new(picture.mode, aim)
+    canvas.paste(picture.resize(inner, bilinear, reducing_gap=3.0), ((W - inner[0]) // 2, (H - inner[1]) // 2))
+    return canvas
+
+
+def thumbnail(cell: object, side: int, max_pixels: int) -> bytes:
+    """A JPEG of the picture, upright, its longer side at most `side` pixels. Raises BadCell."""
+    picture = open_picture(cell, max_pixels)
+    width, height = picture.size
+    with refusing("a truncated or damaged picture"):
+        turned = _orientation(picture) in LYING
+    factor = min(1.0, side / max(width, height))
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    small = decode(cell, size[::-1] if turned else size, 3, "squash", max_pixels)
+    file = BytesIO()
+    small.save(file, "JPEG", quality=85)
+    return file.getvalue()

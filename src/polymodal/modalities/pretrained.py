@@ -1,0 +1,80 @@
+"""What encoders from transformers have in common: the stored configuration, the weights, and errors people can read.
+
+A run keeps `config.json` among its own files, so a loaded run needs neither the hub nor the folder it came from. Code
+from a hub is never run: a configuration is only read when transformers itself knows its model type.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polymodal.core.catalog import need
+from polymodal.core.errors import RunError, SpecError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig
+
+CONFIG = "config.json"
+
+
+def fetch_config(name: str, files: Path, where: str) -> PretrainedConfig:
+    """The configuration of the model `name` (a hub name or a folder), kept as `config.json` in `files` from then on.
+
+    When `files` already holds one, `name` is not looked at. Raises SpecError at `where` when there is none.
+    """
+    if not (files / CONFIG).exists():
+        need("transformers", f"the model {name!r}", where)
+        from transformers import PretrainedConfig
+
+        try:
+            plain, _ = PretrainedConfig.get_config_dict(name)
+        except (OSError, ValueError) as error:
+            raise _not_found(name, "no configuration of this model can be found", where, error) from None
+        config = _config(plain, name, where)
+        files.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(files)
+    return stored_config(files)
+
+
+def stored_config(files: Path) -> PretrainedConfig:
+    """The configuration kept in `files`. Raises RunError when it is missing or spoilt."""
+    path = files / CONFIG
+    need("transformers", f"the model in {files}", str(path))
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(str(path), f"cannot be read: {error}", advice="train the run again") from None
+    return _config(plain, str(path), str(path))
+
+
+def _config(plain: dict[str, Any], name: str, where: str) -> PretrainedConfig:
+    from transformers import CONFIG_MAPPING
+
+    kind = str(plain.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        problem = f"the model type {kind!r} is not one that transformers knows; code from a hub is never run"
+        raise SpecError(where, problem, given=name, advice="a model type of transformers' own, or a newer transformers")
+    return CONFIG_MAPPING[kind].from_dict({k: v for k, v in plain.items() if k != "auto_map"})
+
+
+def weights(cls: Any, name: str, config: PretrainedConfig, where: str) -> nn.Module:
+    """The module `cls` (a transformers model or Auto class) with the published weights of `name`, in eval mode.
+
+    Only safetensors files are read. Raises SpecError at `where` when there are none or when they do not fit `config`.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return cls.from_pretrained(name, config=config, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _not_found(name, "the weights of this model cannot be loaded", where, error) from None
+
+
+def _not_found(name: str, problem: str, where: str, error: Exception) -> SpecError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    advice = "a hub name that is spelt right and reachable, or a folder with config.json and model.safetensors"
+    return SpecError(where, f"{problem}: {reason}", given=name, advice=advice)
