@@ -1,0 +1,1 @@
+"""Tables, splits, the ledger, datasets, caches and the loader. Knows no modality by name."""
