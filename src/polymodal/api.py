@@ -170,10 +170,12 @@ def _assembly(spec: Spec, part: Part, folder: Path, resume: bool) -> Assembly:
 
 def _datasets(assembly: Assembly, parts: dict[str, Part], ledger: Ledger, cache: Cache,
               display: Display) -> dict[str, Dataset]:  # fmt: skip
+    """Every part with all its cells read once, test too: what is wrong with it shall not show after the training."""
     made = {}
-    for name in ("train", "valid"):
+    for name in parts:
         drop = assembly.spec.train.drop if name == "train" else 0.0
-        made[name] = assembly.dataset(parts[name], ledger, targets=True, cache=cache, drop=drop)
+        kept = None if name == "test" else cache
+        made[name] = assembly.dataset(parts[name], ledger, targets=True, cache=kept, drop=drop)
         with display.bar(f"reading {name}", len(parts[name].rows)) as bar:
             made[name].scan(bar.advance)
     return made
@@ -188,11 +190,8 @@ def _finish(assembly: Assembly, parts: dict[str, Part], folder: Path, runtime: R
     evaluations: dict[str, Evaluation] = {}
     for name in ("valid", "test"):
         if name in parts:
-            own = Ledger()
             with display.bar(f"scoring {name}", len(parts[name].rows)) as bar:
-                evaluations[name] = evaluate(assembly, parts[name], runtime, own, step=bar.advance)
-            if name == "test":  # the others were read before training
-                ledger.extend(own)
+                evaluations[name] = evaluate(assembly, parts[name], runtime, Ledger(), step=bar.advance)
     folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
     folders.write_json(folder / "metrics.json", {name: e.json() for name, e in evaluations.items()})
     folders.write_json(folder / "environment.json", environment() | {"seconds": round(seconds, 1)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ EPILOG = "Start with `polymodal demo`, or with `polymodal check TABLE` on rows o
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 our fault, 2 the user's mistake, 130 stopped by Ctrl-C with the work saved."""
     options = parser().parse_args(arguments)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall a shared machine
     try:
         from polymodal import commands
 

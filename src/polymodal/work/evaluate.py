@@ -15,6 +15,7 @@ from polymodal.data.splits import Part
 
 from polymodal.assemble import Assembly
 from polymodal.core.contracts import Prediction, Records
+from polymodal.core.errors import TableError
 from polymodal.core.schema import Json
 from polymodal.core.streams import Batch, Target
 from polymodal.model import Model, on_device, withhold
@@ -22,7 +23,7 @@ from polymodal.work.evaluation import Evaluation, Example, Measures, TaskResult
 from polymodal.work.intervals import intervals
 from polymodal.work.runtime import Runtime
 
-LOWER_IS_BETTER = frozenset({"loss", "rmse", "mae", "log_loss", "calibration_error", "mape", "mae_original"})
+LOWER_IS_BETTER = frozenset({"loss", "rmse", "mae", "log_loss", "calibration_error", "mape", "mae_original", "rmse_original"})
 
 
 @dataclass
@@ -110,7 +111,10 @@ def evaluate(
     assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, dataset: Dataset | None = None,
     withheld: bool = True, worst: int = 12, step: Callable[[int], None] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Every task's measures with 95 % intervals, the same with each input withheld, charts and the worst mistakes."""
+    """Every task's measures with 95 % intervals, the same with each input withheld, charts and the worst mistakes.
+
+    Raises TableError when there is no row to measure on.
+    """
     settings = assembly.spec.train
     dataset = dataset or assembly.dataset(part, ledger, targets=True)
     loader = Loader(dataset, batch=max(64, settings.batch), seed=settings.seed, shuffle=False, augment=False,
@@ -118,6 +122,8 @@ def evaluate(
     found = collect(assembly.model, loader, runtime, predict=True, step=step)
     ledger.extend(found.entries)
     tasks = {n: _result(assembly, n, found, part) for n in found.records if len(found.rows[n])}
+    if not tasks:
+        raise _nothing(assembly, part, ledger)
     inputs = list(assembly.spec.inputs) if withheld and len(assembly.spec.inputs) > 1 else []
     without: dict[str, dict[str, Measures]] = {}
     for name in inputs:
@@ -125,6 +131,13 @@ def evaluate(
         without[name] = {t: _measures(assembly, t, blind.records[t]) for t in tasks}
     examples = [e for n, result in tasks.items() for e in _worst(assembly, n, result, part, worst)]
     return Evaluation(found.answered, tasks, ledger.counts(), without, examples)
+
+
+def _nothing(assembly: Assembly, part: Part, ledger: Ledger, most: int = 5) -> TableError:
+    reasons = [f"\n  row {row}: {text}" for row, text in list(ledger.reasons.items())[:most]]
+    columns = [c for task in assembly.spec.tasks.values() for c in task.columns]
+    return TableError(part.table.name, f"none of {len(part.rows)} rows can be measured{''.join(reasons)}",
+                      advice=f"rows that can be read, with a target in {columns}")  # fmt: skip
 
 
 def _measures(assembly: Assembly, task: str, records: Records) -> Measures:

@@ -1,0 +1,113 @@
+"""Measures in words: what each is called, what it says, how its value is written, and which way is better."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from polymodal.core.schema import Json
+from polymodal.work.evaluation import Evaluation, Measures, TaskResult
+
+
+class Measure(NamedTuple):
+    """How a measure is told to a person."""
+
+    name: str
+    says: str
+    lower: bool = False  # lower is better
+    share: bool = False  # between 0 and 1, written as per cent
+
+
+MEASURES = {
+    "accuracy": Measure("accuracy", "share of rows answered right", share=True),
+    "balanced_accuracy": Measure("balanced accuracy", "share answered right, every class counted alike", share=True),
+    "subset_accuracy": Measure("subset accuracy", "share of rows with all their classes right", share=True),
+    "f1": Measure("F1", "balance of finding and not over-claiming"),
+    "macro_f1": Measure("macro F1", "balance of finding and not over-claiming, every class counted alike"),
+    "micro_f1": Measure("micro F1", "balance of finding and not over-claiming, over all decisions"),
+    "auroc": Measure("AUROC", "chance that a right row ranks above a wrong one; 0.5 is guessing"),
+    "average_precision": Measure("average precision", "how clean the top of the ranking is; 1 is perfect"),
+    "calibration_error": Measure("calibration error", "mean gap between stated confidence and being right", True, True),
+    "log_loss": Measure("log loss", "how surprised the model is by the truth", True),
+    "loss": Measure("loss", "what training lowers", True),
+    "rmse": Measure("RMSE", "typical error, large ones counting more", True),
+    "mae": Measure("MAE", "mean absolute error", True),
+    "rmse_original": Measure("RMSE, own units", "typical error in the table's units", True),
+    "mae_original": Measure("MAE, own units", "mean absolute error in the table's units", True),
+    "mape": Measure("MAPE", "mean error as a share of the true value", True, True),
+    "r2": Measure("R²", "share of the target's variance explained; 0 is guessing the mean"),
+}
+
+
+def measure(name: str) -> Measure:
+    """The words for a measure; a name that is not known stands for itself, and higher counts as better."""
+    return MEASURES.get(name) or Measure(name.replace("_", " "), "")
+
+
+def written(value: Json, name: str = "") -> str:
+    """`94.2 %` for a share, `0.942`, `12.3` or `1.2e+06` for a number, `–` where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if not math.isfinite(value):
+        return "–"
+    if measure(name).share:
+        return f"{100 * value:.1f} %"
+    return f"{value:.3f}" if isinstance(value, float) and abs(value) < 10 else f"{value:.4g}"
+
+
+def interval(found: dict[str, Json], name: str) -> str:
+    """`92.1 to 96.0 %`, or nothing where no interval is known."""
+    low, high = found.get("ci95") or (None, None)
+    return "" if low is None or high is None else f"{written(low, name).removesuffix(' %')} to {written(high, name)}"
+
+
+def main_measure(result: TaskResult) -> str | None:
+    """The measure that stands for a task: the first one."""
+    return next(iter(result.measures), None)
+
+
+def main_split(evaluations: dict[str, Evaluation]) -> str | None:
+    """The table that the headline speaks of: test where there is one, else the last one measured."""
+    return "test" if "test" in evaluations else next(reversed(evaluations), None)
+
+
+def guessing(result: TaskResult, name: str) -> tuple[str, float] | None:
+    """The most common answer and the accuracy of always giving it; None where that means nothing."""
+    answers = [t for t in result.truth if isinstance(t, str | int | bool)]
+    if name != "accuracy" or not answers or len(answers) != len(result.truth):
+        return None
+    counts: dict[str, int] = {}
+    for answer in answers:
+        counts[str(answer)] = counts.get(str(answer), 0) + 1
+    common = max(counts, key=lambda a: counts[a])
+    return common, counts[common] / len(answers)
+
+
+def falls(full: Measures, withheld: dict[str, dict[str, Measures]], task: str) -> list[dict[str, Json]]:
+    """How much worse the task's main measure gets without each input, the most needed input first.
+
+    `fall` is positive where the model gets worse; `low` and `high` are its limits when the interval without the input
+    is known (that of the difference itself is narrower).
+    """
+    name = next(iter(full), None)
+    if name is None or full[name].get("value") is None:
+        return []
+    sign = -1 if measure(name).lower else 1
+    found = []
+    for entry, tasks in withheld.items():
+        without = tasks.get(task, {}).get(name)
+        if without is None or without.get("value") is None:
+            continue
+        ends = [sign * (full[name]["value"] - end) for end in without.get("ci95") or () if end is not None]
+        limits = {"low": min(ends), "high": max(ends)} if len(ends) == 2 else {"low": None, "high": None}
+        fall = sign * (full[name]["value"] - without["value"])
+        found.append({"input": entry, "measure": name, "without": without, "fall": fall, **limits})
+    return sorted(found, key=lambda f: -f["fall"])
+
+
+def change(fall: float, name: str) -> str:
+    """How a score moves: `−31.2 points` for a share, `−0.312` otherwise; `fall` is positive where it gets worse."""
+    moved = fall if measure(name).lower else -fall
+    if measure(name).share:
+        return f"{100 * moved:+.1f} points".replace("-", "−")
+    return f"{moved:+.3g}".replace("-", "−")
