@@ -1,6 +1,6 @@
 """Polymodal: from a table of pictures, sentences, sounds and numbers to a model that can be trusted.
 
-The public face: `train`, `load`, `check`, `scenes`, `Run`, and the errors. What is heavy is imported when it is used.
+The public face: `train`, `load`, `check`, `make_scenes`, `Run` and the errors. What is heavy is imported when used.
 """
 
 from __future__ import annotations
@@ -9,13 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "RunError", "SpecError", "TableError", "UserError", "__version__", "check", "load", "scenes", "train"]
+__all__ = [
+    "Run",
+    "RunError",
+    "SpecError",
+    "TableError",
+    "UserError",
+    "__version__",
+    "check",
+    "load",
+    "make_scenes",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from polymodal.api import Run, check, load, scenes, train
+    from polymodal.api import Run, check, load, make_scenes, train
     from polymodal.core.errors import RunError, SpecError, TableError, UserError
 
-_PLACES = dict.fromkeys(("Run", "check", "load", "scenes", "train"), "polymodal.api")
+_PLACES = dict.fromkeys(("Run", "check", "load", "make_scenes", "train"), "polymodal.api")
 _PLACES |= dict.fromkeys(("RunError", "SpecError", "TableError", "UserError"), "polymodal.core.errors")
 
 

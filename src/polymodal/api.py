@@ -1,4 +1,4 @@
-"""The Python face: `train`, `load`, `check`, `scenes` and `Run`."""
+"""The Python face: `train`, `load`, `check`, `make_scenes` and `Run`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from polymodal import __version__, assemble
+from polymodal import assemble
 from polymodal.assemble import Assembly
 from polymodal.core import spec as specs
 from polymodal.core import yaml12
-from polymodal.core.errors import RunError, SpecError, UserError
+from polymodal.core.errors import RunError, SpecError, UserError, saving
 from polymodal.core.schema import Json
 from polymodal.core.spec import Spec
 from polymodal.data.cache import Cache
@@ -33,7 +33,7 @@ from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime, environment
 from polymodal.work.train import train as fit
 
-__all__ = ["Run", "check", "load", "scenes", "train"]
+__all__ = ["Run", "check", "load", "make_scenes", "train"]
 
 
 def train(
@@ -97,7 +97,7 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
         return load(folder)
     if resume and stored.is_file():
         _same_spec(spec, specs.load(stored), folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif _in_use(folder):
         advice = "--resume to go on with it, or another name" if stored.is_file() else "a new folder"
         raise RunError(str(folder), "is there already and not empty", advice=advice)
     specs.validate(spec)
@@ -109,7 +109,7 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
         with _not_left_behind(folder):
             assembly = _assembly(spec, parts["train"], folder, resume)
             datasets = _datasets(assembly, parts, ledger, cache, display)
-        fit(assembly, datasets, folder, runtime, resume=resume, display=display)
+            fit(assembly, datasets, folder, runtime, resume=resume, display=display)
     finally:
         cache.close()
     if runtime.main:
@@ -118,14 +118,21 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
     return Run(folder, assembly)
 
 
+def _in_use(folder: Path) -> bool:
+    with saving(folder, RunError, "another folder for the run"):
+        found = folder.exists() and any(folder.iterdir())
+    return found
+
+
 @contextmanager
 def _not_left_behind(folder: Path) -> Iterator[None]:
-    """A folder made for a training that never began, because of a mistake in the spec or the data, is taken away."""
-    there = folder.exists()
+    """A folder made for a training that never got to save anything, because of a mistake of the user, is taken away."""
+    there = _in_use(folder)
     try:
         yield
-    except UserError:
-        if not there:
+    except UserError as error:
+        saved = any((folder / "checkpoints").glob("step-*"))
+        if not (there or saved or isinstance(error, RunError)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -231,11 +238,9 @@ def load(folder: str | Path, *, trust: bool = False) -> Run:
 
 
 def _refuse_code(spec: Spec, folder: Path) -> None:
-    from polymodal.core.catalog import is_dotted
-
-    flat = [p for p in _flat(spec.json()).values() if isinstance(p, str) and is_dotted(p)]
-    if flat:
-        raise RunError(str(folder), "names a part by a dotted path, which is code from elsewhere", given=flat[0],
+    foreign = [part.type for part in spec.dotted()]
+    if foreign:
+        raise RunError(str(folder), "names a part by a dotted path, which is code from elsewhere", given=foreign[0],
                        advice="if you trust it: load(..., trust=True), or --trust on the command line")  # fmt: skip
 
 
@@ -319,14 +324,11 @@ def _as_spec(spec: str | Path | Mapping[str, Json] | Spec) -> Spec:
     return specs.load(spec) if isinstance(spec, str | Path) else specs.parse(dict(spec))
 
 
-def scenes(folder: str | Path, **options: Any) -> Path:
+def make_scenes(folder: str | Path, **options: Any) -> Path:
     """Write the built-in data, drawn pictures, sentences, tones and numbers, and return the path of its table.
 
     `options` are those of `polymodal.scenes.make_scenes`: rows, seed, size, language, objects, valid, test.
     """
-    from polymodal.scenes import make_scenes
+    from polymodal import scenes
 
-    return make_scenes(folder, **options)
-
-
-VERSION = __version__
+    return scenes.make_scenes(folder, **options)

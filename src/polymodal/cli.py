@@ -34,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        place, problem = str(error.filename or options.command), f"cannot be used: {error.strerror or error}"
+        print(UserError(place, problem, advice="check the path, its permissions and the space"), file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:

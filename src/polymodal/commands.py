@@ -18,9 +18,9 @@ def demo(options: Namespace) -> None:
 
 
 def scenes(options: Namespace) -> None:
-    from polymodal.api import scenes as make
+    from polymodal.api import make_scenes
 
-    table = make(options.out, rows=options.rows, size=options.size, seed=options.seed, language=options.language)
+    table = make_scenes(options.out, rows=options.rows, size=options.size, seed=options.seed, language=options.language)
     print(f"{table}: {options.rows} rows; look at them with `polymodal check {table}`", file=sys.stderr)
 
 

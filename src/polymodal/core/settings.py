@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from polymodal.core.schema import Chance, Json, Natural, Positive, Rate, Share
 
@@ -41,7 +43,7 @@ class Train:
     accumulate: Positive = 1  # micro-steps to one step of the optimiser
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Rate = 1e-3
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Ge(0.0)] = 0.01
     momentum: Chance = 0.9  # sgd only
     schedule: Literal["constant", "cosine", "linear", "step", "plateau"] = "cosine"
     warmup: Share = 0.05  # share of all steps
@@ -56,7 +58,7 @@ class Train:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Positive | None = None
     workers: Natural = 0  # processes that read and augment
-    buckets: bool = True  # batches of rows of like length, where lengths differ
+    buckets: bool = False  # batches of rows of like length: less padding, but batches that are alike in content
     drop: Chance = 0.0  # chance that an input is left out of a training row (never the last one left)
     checkpoint_steps: Positive | None = None  # besides one after every epoch
     checkpoint_seconds: Positive = 300
