@@ -138,8 +138,8 @@ def _not_left_behind(folder: Path) -> Iterator[None]:
 
 
 def _same_spec(spec: Spec, stored: Spec, folder: Path) -> None:
-    if spec.json() != stored.json():
-        ours, theirs = _flat(spec.json()), _flat(stored.json())
+    ours, theirs = (_flat(yaml12.loads(one.text())) for one in (spec, stored))
+    if ours != theirs:
         changed = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
         raise SpecError(changed[0], f"is not what the run in {folder} was begun with", given=ours.get(changed[0]),
                         advice=f"{theirs.get(changed[0])!r}, or another folder for a new run")  # fmt: skip

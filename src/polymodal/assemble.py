@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 
 from polymodal.core import catalog
 from polymodal.core.contracts import Field, Reader, TargetReader
-from polymodal.core.errors import SpecError
+from polymodal.core.errors import SpecError, TableError
 from polymodal.core.schema import Json, parameters
 from polymodal.core.seeds import derive, generator
 from polymodal.core.settings import Lora
@@ -53,17 +54,22 @@ def build(part: PartSpec, **wired: Any) -> Any:
     for name, p in known.items():
         if p.kind and given.get(name) is not None:
             given[name] = build(read_part(given[name], p.kind, f"{part.where}.{name}"), **wired)
-    try:
+    with _placing(part.where):
         return cls(**given, **{n: wired[n] for n, p in known.items() if p.wired and n in wired})
+
+
+@contextmanager
+def _placing(where: str) -> Iterator[None]:
+    """A part's own complaint, `augment.fip`, at its place in the spec: `inputs.photo.augment.fip`."""
+    try:
+        yield
     except SpecError as error:
-        raise _placed(error, part.where) from None
-
-
-def _placed(error: SpecError, where: str) -> SpecError:
-    """The part's own complaint, `augment.fip`, at its place in the spec: `inputs.photo.augment.fip`."""
-    inner = error.where.removeprefix("encoder.")
-    place = error.where if error.where.startswith(where) else f"{where}.{inner}"
-    return SpecError(place, error.problem, given=error.given, advice=error.advice)
+        inner = error.where.removeprefix("encoder.")
+        place = error.where if error.where.startswith(where) else f"{where}.{inner}"
+        raise SpecError(place, error.problem, given=error.given, advice=error.advice) from None
+    except TableError as error:
+        place = f"{where}.column" if error.where == "target" else error.where
+        raise TableError(place, error.problem, given=error.given, advice=error.advice) from None
 
 
 def make_readers(spec: Spec, files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:
@@ -72,7 +78,8 @@ def make_readers(spec: Spec, files: Path) -> tuple[dict[str, Reader], dict[str, 
     for name, one in spec.inputs.items():
         own = _folder(files, name)
         encoder: Any = catalog.load(one.encoder.kind, one.encoder.type, f"{one.encoder.where}.type")
-        settings = {**encoder.wants(one.encoder.settings, own), **one.reader.settings}
+        with _placing(one.encoder.where):
+            settings = {**encoder.wants(one.encoder.settings, own), **one.reader.settings}
         readers[name] = build(PartSpec("reader", one.reader.type, settings, one.reader.where))
     return readers, {name: build(target_part(task)) for name, task in spec.tasks.items()}
 
@@ -105,9 +112,11 @@ def fit_readers(spec: Spec, part: Part, files: Path) -> tuple[dict[str, Reader],
     part = Part(part.table, generator(spec.train.seed, "fit").permutation(part.rows))
     dataset = make_dataset(spec, readers, targets, part, Ledger(), None)
     for name, target in targets.items():
-        target.fit(dataset.target_cells(name))
+        with _placing(f"tasks.{name}"):
+            target.fit(dataset.target_cells(name))
     for name, reader in readers.items():
-        reader.fit(dataset.cells(name))
+        with _placing(f"inputs.{name}"):
+            reader.fit(dataset.cells(name))
     return readers, targets
 
 
@@ -160,7 +169,8 @@ def _encoder(one: InputSpec, field: Field, files: Path, fresh: bool) -> Any:
     encoder = build(one.encoder, field=field, files=files)
     load: Callable[[], None] | None = getattr(encoder, "load_pretrained", None)
     if fresh and load is not None:
-        load()
+        with _placing(one.encoder.where):
+            load()
     extras = one.encoder.extras
     if extras.get("freeze"):
         encoder.requires_grad_(False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from polymodal import commands
 
-        return int(getattr(commands, options.command)(options) or 0)
+        _never_refuse_a_letter()
+        code = int(getattr(commands, options.command)(options) or 0)
+        sys.stdout.flush()  # what goes wrong with it shall not go wrong after `main`
+        return code
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -32,12 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _let_go_of_output()
         return 0
     except OSError as error:
         place, problem = str(error.filename or options.command), f"cannot be used: {error.strerror or error}"
         print(UserError(place, problem, advice="check the path, its permissions and the space"), file=sys.stderr)
+        if error.filename is None:
+            _let_go_of_output()
         return 2
+
+
+def _never_refuse_a_letter() -> None:
+    """A terminal that does not know a letter is shown its number."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_output() -> None:
+    """What standard output could not take is not tried again when the process ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import Any
 
 from polymodal.core.errors import UserError
-from polymodal.core.schema import Parameter, describe, settable
+from polymodal.core.schema import Json, Parameter, describe, settable
 
 
 def demo(options: Namespace) -> None:
@@ -30,7 +30,7 @@ def check(options: Namespace) -> int:
     if options.table is None and options.spec is None:
         raise UserError("check", "needs a table, a spec, or both", advice="polymodal check rows.csv --spec spec.yaml")
     found = look(options.table, spec=options.spec)
-    print(json.dumps(found.json(), ensure_ascii=False, allow_nan=False) if options.json else found)
+    print(_one_line(found.json()) if options.json else found)
     return 0
 
 
@@ -66,7 +66,7 @@ def evaluate(options: Namespace) -> None:
         Path(options.report).mkdir(parents=True, exist_ok=True)
         print(f"report: {write_report(Path(options.report), {'table': found})}", file=sys.stderr)
     plain = found.json()
-    print(json.dumps(plain, ensure_ascii=False, allow_nan=False) if options.json else measures(plain))
+    print(_one_line(plain) if options.json else measures(plain))
 
 
 def predict(options: Namespace) -> None:
@@ -87,7 +87,7 @@ def parts(options: Namespace) -> None:
         raise UserError("parts", "no parts of this kind", given=options.kind, advice=suggest(options.kind, kinds))
     found = {kind: _describe(kind) for kind in ([options.kind] if options.kind else kinds)}
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(_one_line(found))
         return
     for kind, listed in found.items():
         print(kind)
@@ -116,6 +116,11 @@ def _describe(kind: str) -> dict[str, Any]:
 
 def _form(p: Parameter) -> dict[str, Any]:
     return {"type": describe(p.annotation), "needed": p.required, "default": None if p.required else repr(p.default)}
+
+
+def _one_line(plain: Json) -> str:
+    """JSON that standard output can take: letters as they are in UTF-8, as escapes elsewhere."""
+    return json.dumps(plain, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf"), allow_nan=False)
 
 
 def measures(plain: dict[str, Any]) -> str:

@@ -18,10 +18,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polymodal.core.contracts import Prediction, Reader
+from polymodal.core.contracts import Attention, Encoder, Fusion, Prediction, Reader, TargetReader, Task
 from polymodal.core.errors import BadCell
+from polymodal.core.schema import Json
 from polymodal.core.seeds import generator
-from polymodal.core.streams import Row, Stream, Streams, Target, check_stream
+from polymodal.core.streams import Notes, Row, Stream, Streams, Target, check_stream
 
 
 def _close(one: Tensor, two: Tensor, what: str) -> None:
@@ -30,10 +31,28 @@ def _close(one: Tensor, two: Tensor, what: str) -> None:
     assert torch.allclose(one, two, atol=1e-5, rtol=1e-4), f"{what}: differs by {gap:.2e}"
 
 
-def _fresh(make: Callable[[], Any]) -> Any:
+def _check_plain(value: Json, what: str) -> Json:
+    """The value after writing and reading it as JSON: the same."""
+    try:
+        again = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"{what} is not plain JSON: {error}") from None
+    assert again == value, f"{what} is not plain JSON: {value!r} comes back as {again!r}"
+    return again
+
+
+def _check_names(part: object, contract: type) -> None:
+    """Everything that the contract names is there."""
+    promised = [n for n in (*contract.__annotations__, *vars(contract)) if not n.startswith("_")]
+    lacking = [n for n in promised if not hasattr(part, n)]
+    assert not lacking, f"{type(part).__name__} lacks {', '.join(lacking)}"
+
+
+def _fresh(make: Callable[[], Any], contract: type) -> Any:
     torch.manual_seed(0)
     part = make()
     assert isinstance(part, nn.Module), f"{type(part).__name__} is no nn.Module"
+    _check_names(part, contract)
     return part.eval()
 
 
@@ -58,17 +77,26 @@ def _check_gradients(part: nn.Module, total: Tensor) -> None:
             assert torch.isfinite(p.grad).all(), f"the gradient of {name} is not finite"
 
 
+def _exported(part: nn.Module, given: dict[str, Any]) -> nn.Module:
+    try:
+        return torch.export.export(part, (given,), strict=False).module()
+    except RuntimeError as error:
+        raise AssertionError(f"torch.export: {str(error).strip().splitlines()[0]}") from error
+
+
 def check_encoder(make: Callable[[], Any], data: dict[str, Tensor], export: bool = True) -> None:
     """Check the Encoder contract on `data` (as in `Cells.data`, at least three cells, of different lengths if padded).
 
     Widths and maps as promised, zeros where masked, no influence of padding or neighbours, order kept, finite gradients
-    for all parameters, saving and loading, `torch.export`.
+    for all parameters, `data` left as it was, saving and loading, `torch.export`.
     """
-    part = _fresh(make)
+    part = _fresh(make, Encoder)
     rows = len(next(iter(data.values())))
     assert rows >= 3, "give at least three cells"
+    kept = {k: v.clone() for k, v in data.items()}
     with torch.no_grad():
         stream = part(data)
+    assert all(torch.equal(v, kept[k]) for k, v in data.items()), "the cells were changed in place"
     check_stream(stream, rows, part.width, "encoder")
     assert stream.mask.any(1).all(), "a present cell has no token"
     assert len(part.channels) == len(part.strides), "channels and strides differ in length"
@@ -81,9 +109,8 @@ def check_encoder(make: Callable[[], Any], data: dict[str, Tensor], export: bool
     _check_cells(part, data, stream)
     _check_saving(part, make, lambda p: p(data).tokens)
     if export:
-        program = torch.export.export(part, (data,), strict=False)
         with torch.no_grad():
-            _close(stream.tokens, program.module()(data).tokens, "after torch.export")
+            _close(stream.tokens, _exported(part, data)(data).tokens, "after torch.export")
     torch.manual_seed(0)
     part.train()
     out = part(data)
@@ -139,56 +166,68 @@ def _without(streams: Streams, names: Iterable[str]) -> Streams:
 
 
 def _rows(streams: Streams, order: Tensor) -> Streams:
-    return {n: Stream(s.tokens[order], s.mask[order], tuple(m[order] for m in s.maps)) for n, s in streams.items()}
+    return {n: _row(s, order) for n, s in streams.items()}
+
+
+def _row(stream: Stream, order: Tensor) -> Stream:
+    return Stream(stream.tokens[order], stream.mask[order], tuple(m[order] for m in stream.maps))
+
+
+def _longer(stream: Stream) -> Stream:
+    return Stream(_lengthen(stream.tokens, 2), _lengthen(stream.mask, 2), stream.maps)
 
 
 def check_fusion(make: Callable[[], Any], streams: Streams, export: bool = True) -> None:
     """Check the Fusion contract: width, padding, neighbours, order, every subset missing, gradients, saving, export."""
-    part = _fresh(make)
-    rows = len(next(iter(streams.values())).tokens)
+    part = _fresh(make, Fusion)
 
     def run(given: Streams, module: nn.Module = part) -> Tensor:
         fused, notes = module(given)
-        check_stream(fused, len(next(iter(given.values())).tokens), part.width, "fusion")
-        assert all(v.shape == (rows,) for v in notes.losses.values()), "notes.losses must be one number per row"
+        rows = len(next(iter(given.values())).tokens)
+        check_stream(fused, rows, part.width, "fusion")
+        _check_notes(notes, rows)
         return fused.tokens
 
-    _check_joining(part, streams, run, lambda m: run(streams, m), make)
-    if export:
-        part.eval()
-        program = torch.export.export(part, (streams,), strict=False)
-        with torch.no_grad():
-            _close(run(streams), program.module()(streams)[0].tokens, "after torch.export")
+    _check_joining(part, streams, run, make, export)
 
 
-def check_attention(make: Callable[[], Any], streams: Streams) -> None:
+def check_attention(make: Callable[[], Any], streams: Streams, export: bool = True) -> None:
     """Check the Attention contract: the same names, widths and masks come out; otherwise as for a fusion."""
-    part = _fresh(make)
+    part = _fresh(make, Attention)
+    lengths = {n: s.tokens.shape[1] for n, s in streams.items()}
 
     def run(given: Streams, module: nn.Module = part) -> Tensor:
-        out, _ = module(given)
+        out, notes = module(given)
         assert list(out) == list(given), f"attention gives {list(out)} for {list(given)}"
         for name, stream in out.items():
-            check_stream(stream, len(given[name].tokens), given[name].tokens.shape[2], f"attention: {name}")
-        return torch.cat([s.tokens[:, :2] for s in out.values()], 1)
+            rows, _, width = given[name].tokens.shape
+            check_stream(stream, rows, width, f"attention: {name}")
+            assert torch.equal(stream.mask, given[name].mask), f"attention: {name}: the mask is not the one given"
+            _check_notes(notes, rows)
+        return torch.cat([out[n].tokens[:, :length] for n, length in lengths.items()], 1)
 
-    _check_joining(part, streams, run, lambda m: run(streams, m), make)
+    _check_joining(part, streams, run, make, export)
+
+
+def _check_notes(notes: Notes, rows: int) -> None:
+    assert all(v.shape == (rows,) for v in notes.losses.values()), "notes.losses must be one number per row"
 
 
 def _check_joining(
-    part: nn.Module,
-    streams: Streams,
-    run: Callable[[Streams], Tensor],
-    again: Callable[[nn.Module], Tensor],
-    make: Callable[[], Any],
+    part: nn.Module, streams: Streams, run: Callable[..., Tensor], make: Callable[[], Any], export: bool
 ) -> None:
+    """What fusion and attention have in common; `run(streams, module)` gives the tokens that must not change."""
     rows = len(next(iter(streams.values())).tokens)
+    kept = {n: s.tokens.clone() for n, s in streams.items()}
     with torch.no_grad():
         whole = run(streams)
+        assert all(torch.equal(s.tokens, kept[n]) for n, s in streams.items()), "the streams were changed in place"
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
         _close(run(_rows(streams, order)), whole[order], "after changing the order of the rows")
-        longer = {n: Stream(_lengthen(s.tokens, 2), _lengthen(s.mask, 2), s.maps) for n, s in streams.items()}
-        padded = run(longer)
+        for row in range(rows):
+            alone = run(_rows(streams, torch.tensor([row])))
+            _close(alone[0], whole[row], f"row {row} without the others")
+        padded = run({n: _longer(s) for n, s in streams.items()})
         if padded.shape == whole.shape:
             _close(padded, whole, "after more padding")
         else:
@@ -196,7 +235,10 @@ def _check_joining(
         for count in range(1, len(streams) + 1):
             for gone in combinations(streams, count):
                 run(_without(streams, gone))  # finite, and of the right shape
-    _check_saving(part, make, again)
+    _check_saving(part, make, lambda m: run(streams, m))
+    if export:
+        with torch.no_grad():
+            _close(whole, run(streams, _exported(part, streams)), "after torch.export")
     part.train()
     total = run(streams)
     _check_gradients(part, (total * torch.randn_like(total)).sum())
@@ -209,11 +251,7 @@ def check_reader(make: Callable[[], Reader], cells: Sequence[object], bad: Seque
     with each other and with `blank`; bad cells raise BadCell and spoil neither fitting nor reading; augmenting is a
     function of the generator; nothing is changed in place.
     """
-    reader, other = make(), make()
-    field = reader.fit(iter([*cells, *bad]))
-    assert reader.field == field, "fit must set reader.field"
-    other.field = json.loads(json.dumps(field))
-    assert other.field == field, "the field is not plain JSON"
+    reader, other = _fitted(make, Reader, [*cells, *bad])
     form = _form(reader, reader.blank())
     for number, cell in enumerate(cells):
         decoded = reader.decode(cell)
@@ -227,21 +265,52 @@ def check_reader(make: Callable[[], Reader], cells: Sequence[object], bad: Seque
         if not reader.augments:
             _same(plain, one, f"cell {number}: augments is False")
         _same(decoded, kept, f"cell {number}: finish changed the decoded sample")
-        assert {"kind", "data"} == set(json.loads(json.dumps(reader.show(cell)))), "show gives a kind and data"
+        shown = _check_plain(reader.show(cell), "what show gives")
+        assert set(shown) == {"kind", "data"}, f"show gives {sorted(shown)}, not a kind and data"
         assert isinstance(reader.cost(cell), int), "cost must be a whole number"
         assert reader.cost(cell) >= 0, "cost must not be negative"
         assert all(len(plain[k]) > 0 for k in reader.ragged), f"cell {number}: a present cell is empty"
+    _check_bad(reader.decode, bad)
+
+
+def check_target(make: Callable[[], TargetReader], cells: Sequence[object], bad: Sequence[object] = ()) -> None:
+    """Check the TargetReader contract on good `cells` and `bad` ones.
+
+    The field is plain JSON and enough to read alike in a new reader; samples agree in names, dtypes and shapes, with
+    each other and with `blank`; bad cells raise BadCell and do not spoil fitting.
+    """
+    reader, other = _fitted(make, TargetReader, [*cells, *bad])
+    form = _form(reader, reader.blank())
+    for number, cell in enumerate(cells):
+        sample = reader(cell)
+        assert _form(reader, sample) == form, f"cell {number}: {_form(reader, sample)}, blank: {form}"
+        _same(sample, other(cell), f"cell {number} through a new reader with the same field")
+    _check_bad(reader, bad)
+
+
+def _fitted(make: Callable[[], Any], contract: type, cells: Sequence[object]) -> tuple[Any, Any]:
+    """A reader fitted on the cells, and another one that was only given its field."""
+    reader, other = make(), make()
+    _check_names(reader, contract)
+    field = reader.fit(iter(cells))
+    assert reader.field == field, "fit must set reader.field"
+    other.field = _check_plain(field, "the field")
+    return reader, other
+
+
+def _check_bad(read: Callable[[object], object], bad: Sequence[object]) -> None:
     for number, cell in enumerate(bad):
         try:
-            reader.decode(cell)
+            read(cell)
             reason = None
         except BadCell as error:
             reason = error.reason
         assert reason, f"bad cell {number} was read, or refused without a reason"
 
 
-def _form(reader: Reader, sample: dict[str, np.ndarray]) -> dict[str, tuple]:
-    return {k: (str(v.dtype), v.shape[1:] if k in reader.ragged else v.shape) for k, v in sorted(sample.items())}
+def _form(reader: Reader | TargetReader, sample: dict[str, np.ndarray]) -> dict[str, tuple]:
+    ragged: frozenset[str] = getattr(reader, "ragged", frozenset())
+    return {k: (str(v.dtype), v.shape[1:] if k in ragged else v.shape) for k, v in sorted(sample.items())}
 
 
 def _same(one: dict[str, np.ndarray], two: dict[str, np.ndarray], what: str) -> None:
@@ -251,9 +320,15 @@ def _same(one: dict[str, np.ndarray], two: dict[str, np.ndarray], what: str) -> 
 
 
 def check_task(make: Callable[[], Any], streams: Streams, fused: Stream, target: Target) -> None:
-    """Check the Task contract: losses, weights, predictions and records per row; absent targets; measures; saving."""
-    part = _fresh(make)
+    """Check the Task contract; `target` knows some rows and not others.
+
+    Losses, weights, predictions and records per row; no influence of padding or neighbours on an answer; absent
+    targets; measures under weights; gradients; saving and loading.
+    """
+    part = _fresh(make, Task)
     rows = len(fused.tokens)
+    assert target.present.any(), "give at least one row with a target"
+    assert not target.present.all(), "give at least one row without a target"
     assert part.reads <= {"tokens", "fused", "maps"}, f"reads {part.reads}"
     part.train()
     answer = part(streams, fused, target)
@@ -269,18 +344,37 @@ def check_task(make: Callable[[], Any], streams: Streams, fused: Stream, target:
         predictions = part.predict(answer, [Row(i) for i in range(rows)])
         assert len(predictions) == rows, f"{len(predictions)} predictions for {rows} rows"
         assert all(isinstance(p, Prediction) for p in predictions), "predictions must be Prediction"
-        json.dumps([p._asdict() for p in predictions], allow_nan=False)
-        records = part.score(answer, target)
-    known = int(target.present.sum())
+        _check_plain([p._asdict() for p in predictions], "a prediction")
+        _check_answers(part, streams, fused, answer)
+        _check_records(part, part.score(answer, target), int(target.present.sum()))
+    _check_saving(part, make, lambda p: torch.cat([v.flatten() for v in p(streams, fused, None).values()]))
+
+
+def _check_answers(part: Any, streams: Streams, fused: Stream, answer: dict[str, Tensor]) -> None:
+    """Each row is answered alike by itself, and with more padding."""
+    for row in range(len(fused.tokens)):
+        only = torch.tensor([row])
+        alone = part.respond(_rows(streams, only), _row(fused, only))
+        for name, value in answer.items():
+            _close(alone[name][0], value[row], f"{name} of row {row} without the others")
+    padded = part.respond({n: _longer(s) for n, s in streams.items()}, _longer(fused))
+    for name, value in answer.items():
+        _close(padded[name], value, f"{name} after more padding")
+
+
+def _check_records(part: Any, records: dict[str, np.ndarray], known: int) -> None:
+    """One record for each of the `known` rows, and measures in which a weight of 2 is a row twice."""
     assert all(len(v) == known for v in records.values()), "one record per row with a target"
-    counts = np.stack([np.ones(known), np.eye(known)[0] * known])
-    assert records["error"].shape == (known,), "records lack the column 'error' [n], larger = worse"
-    json.dumps(part.charts(records), allow_nan=False)
-    measures = part.measure(copy.deepcopy(records), counts)
+    assert "error" in records, "records lack the column 'error' [n], larger = worse"
+    assert records["error"].shape == (known,), f"the column 'error' is {records['error'].shape}, not one number per row"
+    _check_plain(part.charts(records), "charts")
+    times = np.stack([np.ones(known, np.int64), 1 + np.arange(known) % 3])
+    measures = part.measure(copy.deepcopy(records), times.astype(np.float64))
     assert part.metric in measures, f"measures lack {part.metric!r}"
     assert all(np.shape(v) == (2,) for v in measures.values()), "a measure gives one value per weighting"
-    twice = part.measure({k: np.concatenate([v, v]) for k, v in records.items()}, np.ones((1, 2 * known)))
-    halves = part.measure(records, 2 * np.ones((1, known)))
-    for name in measures:
-        assert np.allclose(twice[name], halves[name], equal_nan=True), f"{name}: a weight of 2 is not a row twice"
-    _check_saving(part, make, lambda p: torch.cat([v.flatten() for v in p(streams, fused, None).values()]))
+    for weighting, counts in enumerate(times):
+        repeated = {k: np.repeat(v, counts, axis=0) for k, v in records.items()}
+        found = part.measure(repeated, np.ones((1, int(counts.sum()))))
+        for name, values in measures.items():
+            same = np.allclose(found[name][0], values[weighting], equal_nan=True)
+            assert same, f"{name}: a weight of 2 is not a row twice"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -46,6 +47,17 @@ class Stopped(Exception):
     """Ctrl-C was pressed and the work has been saved; the process ends with code 130."""
 
 
+@contextmanager
+def saving(
+    place: object, kind: type[UserError] = UserError, advice: str = "check the path and the space"
+) -> Iterator[None]:
+    """What the system refuses while `place` is written, as an error for people: no space, no permission, no folder."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(str(place), f"cannot be written: {error.strerror or error}", advice=advice) from None
+
+
 def shorten(value: object, limit: int = 120) -> str:
     """`repr(value)`, cut in the middle when it is longer than `limit` characters."""
     text = repr(value)
@@ -57,4 +69,5 @@ def suggest(given: object, options: Iterable[str], more: str = "") -> str:
     known = sorted(options)
     near = difflib.get_close_matches(str(given), known, n=1, cutoff=0.5)
     listed = f"one of {known}" if known else ""
+    more = more if known else more.removeprefix("or ")
     return ", ".join(part for part in (*(repr(n) for n in near), listed, more) if part)

@@ -122,9 +122,9 @@ def check_value(annotation: Any, value: Json, where: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        text = json.dumps(value)
+        text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise SpecError(where, "is not a plain value", given=value, advice=describe(annotation)) from None
+        raise SpecError(where, "is not a plain, finite value", given=value, advice=describe(annotation)) from None
     try:
         return TypeAdapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:

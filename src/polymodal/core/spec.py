@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -92,14 +93,22 @@ class Spec:
         return yaml12.dumps(self.json())
 
     def dotted(self) -> list[PartSpec]:
-        """Parts that come from outside the catalogue: their code must be trusted."""
-        return [p for p in self.parts() if catalog.is_dotted(p.type)]
+        """Parts that come from outside the catalogue: their code must be trusted. None of them is imported."""
+        found, left = [], self._outer()
+        while left:
+            part = left.pop(0)
+            found += [part] if catalog.is_dotted(part.type) else []
+            left += [] if catalog.is_dotted(part.type) else inner(part)
+        return found
 
     def parts(self) -> list[PartSpec]:
+        outer = self._outer()
+        return outer + [n for p in outer for n in nested(p)]
+
+    def _outer(self) -> list[PartSpec]:
         found = [p for i in self.inputs.values() for p in (i.reader, i.encoder)]
         found += [p for t in self.tasks.values() for p in (t.part, t.reader) if p]
-        found += [p for p in (self.attention, self.fusion) if p]
-        return found + [n for p in found for n in nested(p)]
+        return found + [p for p in (self.attention, self.fusion) if p]
 
     def only(self, inputs: list[str]) -> Spec:
         """The same spec with just these inputs; one input needs no fusion."""
@@ -117,13 +126,18 @@ def _changed(section: Any) -> dict[str, Json]:
 
 def nested(part: PartSpec) -> list[PartSpec]:
     """The parts inside this part's settings, at any depth."""
+    found = inner(part)
+    return found + [n for p in found for n in nested(p)]
+
+
+def inner(part: PartSpec) -> list[PartSpec]:
+    """The parts that are this part's own settings."""
     known = parameters(catalog.load(part.kind, part.type, f"{part.where}.type"))
-    inner = [
+    return [
         read_part(value, known[name].kind or "", f"{part.where}.{name}")
         for name, value in part.settings.items()
         if name in known and known[name].kind
     ]
-    return inner + [n for p in inner for n in nested(p)]
 
 
 def load(path: str | Path, changes: list[str] | None = None) -> Spec:
@@ -231,7 +245,7 @@ def _input(name: str, value: Json) -> InputSpec:
     _check_extras(encoder)
     cache = value.get("cache", True)
     if not isinstance(cache, bool):
-        raise SpecError(f"{where}.cache", "must be true or false", given=cache)
+        raise SpecError(f"{where}.cache", "must be true or false", given=cache, advice="cache: false")
     return InputSpec(name, replace(reader, settings=settings), _columns(value, name, where), encoder,
                      value.get("follow"), cache)  # fmt: skip
 
@@ -257,7 +271,7 @@ def _task(name: str, value: Json) -> TaskSpec:
     part = read_part(value, "task", where)
     reader = read_part(value["reader"], "target", f"{where}.reader") if value.get("reader") is not None else None
     weight = value.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         raise SpecError(f"{where}.weight", "must be a number, 0 or more", given=weight, advice="weight: 1.0")
     settings = {k: v for k, v in part.settings.items() if k not in TASK_KEYS}
     return TaskSpec(name, replace(part, settings=settings), _columns(value, name, where), reader, float(weight))
@@ -265,8 +279,9 @@ def _task(name: str, value: Json) -> TaskSpec:
 
 def validate(spec: Spec) -> Spec:
     """The spec with every part's settings checked against its signature. Imports the parts. Raises SpecError."""
-    also = {"reader": INPUT_KEYS, "task": TASK_KEYS}
+    also = {"reader": INPUT_KEYS, "task": TASK_KEYS, "encoder": ENCODER_EXTRAS}
     for part in spec.parts():
         cls = catalog.load(part.kind, part.type, f"{part.where}.type")
-        part.settings.update(check_settings(cls, part.settings, part.where, also.get(part.kind, ENCODER_EXTRAS)))
+        others = also.get(part.kind.partition(".")[0], frozenset()) | {"type"}
+        part.settings.update(check_settings(cls, part.settings, part.where, others))
     return spec

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from polymodal.core.errors import TableError
+from polymodal.core.errors import TableError, saving
+
+SHOWN = 200  # characters of a path that a person is shown
 
 
 class Entry(NamedTuple):
@@ -60,11 +63,16 @@ class Ledger:
         return {row: "; ".join(dict.fromkeys(texts)) for row, texts in found.items()}
 
     def save(self, path: str | Path) -> None:
-        """JSON Lines, one entry per line, by table and row; the file appears when it is whole."""
+        """JSON Lines, one entry per line, by table and row; the file appears when it is whole. Raises UserError."""
         lines = [json.dumps(e._asdict(), ensure_ascii=False) + "\n" for e in sorted(self)]
         fresh = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.new")
-        fresh.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
-        os.replace(fresh, path)
+        try:
+            with saving(path):
+                fresh.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+                os.replace(fresh, path)
+        finally:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Ledger:
@@ -79,4 +87,5 @@ class Ledger:
 def explain(entry: Entry) -> str:
     """`photo: file not found (images/7.jpg)`."""
     place = f"{entry.column}: " if entry.column else ""
-    return f"{place}{entry.reason}{f' ({entry.file})' if entry.file else ''}"
+    file = entry.file if len(entry.file) <= SHOWN else f"{entry.file[: SHOWN - 25]} … {entry.file[-20:]}"
+    return f"{place}{entry.reason}{f' ({file})' if file else ''}"

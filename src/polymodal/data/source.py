@@ -17,6 +17,7 @@ from polymodal.data.collate import collate
 from polymodal.data.tables import Table
 
 MISSING, UNKNOWN, BAD = -1, -2, -3
+LONGEST = 4096  # characters of a path
 Memo = dict[int, Sample]  # digest -> sample as decoded, for what no cache holds
 
 
@@ -65,9 +66,9 @@ class Source:
         return cells if any(c is not None for c in cells.values()) else None
 
     def file(self, row: int, k: int) -> str:
-        """The path that the cell holds, '' where it holds none."""
+        """The path that the cell holds, '' where it holds none; its beginning where it is longer than any path."""
         cell = None if self.record else self.raw(row, k)
-        return cell if self.reader.files and isinstance(cell, str) else ""
+        return cell[:LONGEST] if self.reader.files and isinstance(cell, str) else ""
 
     def opened(self, raw: Any) -> Any:
         """The cell as the reader takes it. Raises BadCell for a file that cannot be opened."""

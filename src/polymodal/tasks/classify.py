@@ -112,5 +112,5 @@ def weights_of(field: dict, chosen: Literal["balanced"] | dict[str, float] | Non
     names = [c if isinstance(c, str) else json.dumps(c) for c in classes]
     for name in chosen or {}:
         if name not in names:
-            raise SpecError("classify.class_weights", "no class of this name", given=name, advice=suggest(name, names))
+            raise SpecError("class_weights", "no class of this name", given=name, advice=suggest(name, names))
     return [(chosen or {}).get(name, 1.0) for name in names]

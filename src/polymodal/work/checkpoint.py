@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from polymodal.core.errors import RunError
+from polymodal.core.errors import RunError, saving
 from polymodal.core.schema import Json
-from polymodal.work.folder import read_json, read_tensors, sync_folder, write_json, write_tensors
+from polymodal.work.folder import KEPT, read_json, read_tensors, sync_folder, write_json, write_tensors
 from polymodal.work.optimize import Average, load_optimizer, optimizer_tensors
 
 
@@ -46,7 +46,6 @@ class Checkpoints:
         place = self.folder / f"step-{state.steps:09d}-{state.epoch:06d}"
         if place == self.loaded:  # nothing was done since
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f".new-{os.getpid()}"
         shutil.rmtree(fresh, ignore_errors=True)
         tensors: dict[str, dict[str, Tensor]] = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
@@ -56,11 +55,12 @@ class Checkpoints:
             hashes = {n: write_tensors(fresh / f"{n}.safetensors", t) for n, t in tensors.items()}
             write_json(fresh / "state.json", {**asdict(state), "hashes": hashes})
             shutil.rmtree(place, ignore_errors=True)
-            os.replace(fresh, place)
+            with saving(place, RunError, KEPT):
+                os.replace(fresh, place)
+                sync_folder(self.folder)
         except RunError:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        sync_folder(self.folder)
         for old in self.found()[1:]:
             shutil.rmtree(old, ignore_errors=True)
         for old in self.folder.glob("best-*.safetensors"):

@@ -22,6 +22,7 @@ class TaskResult:
     rows: np.ndarray  # row numbers in the table
     truth: list[Json]  # the target cells as the table has them
     predictions: list[Prediction]
+    metric: str | None = None  # the measure that stands for the task
 
 
 @dataclass

@@ -15,29 +15,29 @@ from safetensors.torch import save as tensors_to
 from torch import Tensor
 
 from polymodal import __version__
-from polymodal.core.errors import RunError
+from polymodal.core.errors import RunError, saving
 from polymodal.core.schema import Json
 
 FORMAT = 1
 MANIFEST = "run.json"
+KEPT = "free some space; what was saved before is kept, and `--resume` goes on from there"
 
 
 def write_bytes(path: Path, data: bytes) -> str:
     """Write the whole file or nothing: a new file beside it, flushed to the disk, then renamed. Returns the sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with open(fresh, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-        sync_folder(path.parent)
-    except OSError as error:
+        with saving(path, RunError, KEPT):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(fresh, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+            sync_folder(path.parent)
+    finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-        advice = "free some space; what was saved before is kept, and `--resume` goes on from there"
-        raise RunError(str(path), f"cannot be saved: {error.strerror or error}", advice=advice) from None
     return hashlib.sha256(data).hexdigest()
 
 
@@ -114,7 +114,8 @@ def manifest(folder: Path) -> dict[str, Json]:
         advice = f"polymodal train --out {where} --resume" if begun else "name the folder given to `train --out`"
         raise RunError(where, "the run is not finished" if begun else "is no run folder", advice=advice)
     found = read_json(folder / MANIFEST)
-    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
         raise RunError(f"{where}/{MANIFEST}", "is no manifest of a run", advice="take a copy of the run")
     if found.get("format") != FORMAT:
         advice = f"this version reads format {FORMAT}: install the version that wrote it, {found.get('polymodal')!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from polymodal.data.ledger import Entry, Ledger
-from polymodal.data.loader import Loader
-from polymodal.data.splits import Part
 
 from polymodal.assemble import Assembly
 from polymodal.core.contracts import Prediction
-from polymodal.core.errors import UserError
+from polymodal.core.errors import UserError, saving
 from polymodal.core.schema import Json
+from polymodal.core.streams import Batch
+from polymodal.data.ledger import Entry, Ledger
+from polymodal.data.loader import Loader
+from polymodal.data.splits import Part
 from polymodal.model import on_device
 from polymodal.work.runtime import Runtime
 
@@ -32,7 +34,6 @@ def columns(assembly: Assembly) -> list[str]:
     return [*names, "error"]
 
 
-@torch.inference_mode()
 def predict(
     assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, on_bad: str | None = None,
     keep: bool = False, step: Callable[[int], None] | None = None,
@@ -48,15 +49,7 @@ def predict(
     for number, micro in enumerate(loader.epoch(0)):
         batch, entries = micro[0]
         ledger.extend(entries)
-        answers: dict[int, dict[str, Prediction]] = {}
-        if batch is not None:
-            moved = on_device(batch, runtime.move)
-            with runtime.autocast():
-                out = assembly.model(moved, respond=True)
-            for name, task in assembly.model.tasks.items():
-                answer = {k: v.float() for k, v in out.answers[name].items()}
-                for row, prediction in zip(batch.rows, task.predict(answer, batch.rows), strict=True):
-                    answers.setdefault(row.number, {})[name] = prediction
+        answers = {} if batch is None else _answers(assembly, batch, runtime)
         reasons = _reasons(entries)
         for row in part.rows[number * size : (number + 1) * size].tolist():
             assert row == next(rows)
@@ -66,6 +59,19 @@ def predict(
             yield line
         if step is not None:
             step(len(part.rows[number * size : (number + 1) * size]))
+
+
+@torch.inference_mode()
+def _answers(assembly: Assembly, batch: Batch, runtime: Runtime) -> dict[int, dict[str, Prediction]]:
+    """Row number -> task -> what it says of the row."""
+    found: dict[int, dict[str, Prediction]] = {row.number: {} for row in batch.rows}
+    with runtime.autocast():
+        out = assembly.model(on_device(batch, runtime.move), respond=True)
+    for name, task in assembly.model.tasks.items():
+        answer = {k: v.float() for k, v in out.answers[name].items()}
+        for row, prediction in zip(batch.rows, task.predict(answer, batch.rows), strict=True):
+            found[row.number][name] = prediction
+    return found
 
 
 def _reasons(entries: Iterable[Entry]) -> dict[int, str]:
@@ -94,20 +100,19 @@ def write(lines: Iterator[Line], out: Path) -> int:
     writers: dict[str, Callable[[Iterator[Line], Path], int]] = {
         ".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet,
     }  # fmt: skip
-    writer = writers.get(out.suffix)
+    writer = writers.get(out.suffix.lower())
     if writer is None:
         advice = "a name ending in .csv, .jsonl or .parquet"
         raise UserError("--out", "the ending says the format", given=out.name, advice=advice)
     fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        count = writer(lines, fresh)
-        os.replace(fresh, out)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(str(out), f"cannot be written: {reason}", advice="check the folder and its space") from None
+        with saving(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            count = writer(lines, fresh)
+            os.replace(fresh, out)
     finally:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
     return count
 
 

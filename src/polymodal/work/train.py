@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polymodal.assemble import Assembly, parameter_groups
+from polymodal.core.errors import SpecError, Stopped
+from polymodal.core.schema import Json
 from polymodal.data.dataset import Dataset
 from polymodal.data.loader import Loader
-
-from polymodal.assemble import Assembly, parameter_groups
-from polymodal.core.errors import Stopped, UserError
-from polymodal.core.schema import Json
 from polymodal.work.checkpoint import Checkpoints, State
-from polymodal.work.evaluate import LOWER_IS_BETTER, collect, scores
+from polymodal.work.collect import collect
+from polymodal.work.evaluate import scores
 from polymodal.work.folder import read_tensors, write_tensors
 from polymodal.work.history import write_history, write_tensorboard
 from polymodal.work.optimize import Average, make_optimizer
@@ -24,6 +24,7 @@ from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
 from polymodal.work.session import Session
 from polymodal.work.step import step
+from polymodal.work.words import measure
 
 
 def train(
@@ -99,7 +100,7 @@ def _close_epoch(session: Session, rows: int) -> None:
         if session.average is not None:
             kept = {n: v.clone() for n, v in model.state_dict().items()}
             model.load_state_dict(session.average.weights)
-        found = collect(model, session.valid, session.runtime)
+        found, _ = collect(model, session.valid, session.runtime)
         values = scores(model, found)
         better = _judge(session, values)
         entry = _entry(session, values, rows, better)
@@ -124,9 +125,9 @@ def _judge(session: Session, values: dict[str, float]) -> bool:
     first = tasks.names[0]
     monitor = settings.monitor or f"{first}.{tasks[first].metric}"
     if monitor not in values:
-        raise UserError("train.monitor", "no such measure", given=monitor, advice=f"one of {sorted(values)}")
+        raise SpecError("train.monitor", "no such measure", given=monitor, advice=f"one of {sorted(values)}")
     value, loss = values[monitor], sum(v for n, v in values.items() if n.endswith(".loss"))
-    score = -value if monitor.rpartition(".")[2] in LOWER_IS_BETTER else value
+    score = -value if measure(monitor.rpartition(".")[2]).lower else value
     rank = [score if math.isfinite(score) else -math.inf, -loss if math.isfinite(loss) else -math.inf]
     better = state.best is None or rank > state.best
     state.best = rank if better else state.best

@@ -62,8 +62,8 @@ def interval(found: dict[str, Json], name: str) -> str:
 
 
 def main_measure(result: TaskResult) -> str | None:
-    """The measure that stands for a task: the first one."""
-    return next(iter(result.measures), None)
+    """The measure that stands for a task: the one that chose the epoch, or the first."""
+    return result.metric if result.metric in result.measures else next(iter(result.measures), None)
 
 
 def main_split(evaluations: dict[str, Evaluation]) -> str | None:

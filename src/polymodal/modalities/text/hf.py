@@ -60,16 +60,16 @@ class HFText(nn.Module):
             raise SpecError("tokenizer", "a pretrained encoder reads its own tokens", given=field["kind"],
                             advice="leave the tokenizer out")  # fmt: skip
         self.name, self.pretrained, self.pool = name, pretrained, pool
-        self.config = stored_config(files)
-        self.model = _build(self.config)
-        self.width, self.longest = int(self.config.hidden_size), _positions(self.model)
+        self.settings = stored_config(files)  # not `config`: peft would take this for a model of transformers' own
+        self.model = _build(self.settings)
+        self.width, self.longest = int(self.settings.hidden_size), _positions(self.model)
 
     def load_pretrained(self) -> None:
         """The published weights instead of random ones, unless `pretrained: false`. Raises SpecError."""
         if self.pretrained:
             from transformers import AutoModel
 
-            published = _headless(weights(AutoModel, find(self.name), self.config, WHERE))
+            published = _headless(weights(AutoModel, find(self.name), self.settings, WHERE))
             self.model.load_state_dict(published.state_dict())
 
     def forward(self, data: dict[str, Tensor]) -> Stream:

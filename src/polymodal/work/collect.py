@@ -1,0 +1,99 @@
+"""One pass over a table: every row answered once, and once more for each withheld input, without encoding it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from polymodal.core.contracts import Prediction, Records
+from polymodal.core.streams import Answer, Batch, Streams, Target
+from polymodal.data.ledger import Entry
+from polymodal.data.loader import Loader
+from polymodal.model import Model, on_device, withhold
+from polymodal.work.runtime import Runtime
+
+
+@dataclass
+class Collected:
+    """What one pass over a table leaves behind, per task: records and row numbers in step, predictions, losses."""
+
+    records: dict[str, Records]
+    rows: dict[str, np.ndarray]
+    predictions: dict[str, list[Prediction]]
+    losses: dict[str, float]
+    entries: list[Entry] = field(default_factory=list)
+    answered: int = 0
+
+
+class _Pile:
+    """Records of one task, growing batch by batch."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.rows: list[np.ndarray] = []
+        self.predictions: list[Prediction] = []
+        self.loss = self.weight = 0.0
+
+    def add(self, task: Any, answer: Answer, target: Target, batch: Batch, predict: bool) -> None:
+        known = target.present.cpu().numpy()
+        self.rows.append(np.array([r.number for r in batch.rows], dtype=np.int64)[known])
+        for name, column in task.score(answer, target).items():
+            self.columns.setdefault(name, []).append(column)
+        if predict:
+            answers = task.predict(answer, batch.rows)
+            self.predictions += [a for a, k in zip(answers, known, strict=True) if k]
+        weight = task.weight(target)
+        self.loss += float((task.loss(answer, target, None) * weight).sum())
+        self.weight += float(weight.sum())
+
+
+class _Piles(dict[str, _Pile]):
+    """A pile for every task."""
+
+    def add(self, model: Model, batch: Batch, runtime: Runtime, predict: bool, encoded: Streams | None) -> Streams:
+        with runtime.autocast():
+            out = model(batch, respond=True, encoded=encoded)
+        for name, task in model.tasks.items():
+            if name in batch.targets:
+                answer = {k: v.float() for k, v in out.answers[name].items()}
+                self.setdefault(name, _Pile()).add(task, answer, batch.targets[name], batch, predict)
+        return out.encoded
+
+    def collected(self) -> Collected:
+        return Collected(
+            records={n: {k: np.concatenate(v) for k, v in p.columns.items()} for n, p in self.items()},
+            rows={n: np.concatenate(p.rows) for n, p in self.items()},
+            predictions={n: p.predictions for n, p in self.items()},
+            losses={n: p.loss / p.weight for n, p in self.items() if p.weight},
+        )
+
+
+@torch.inference_mode()
+def collect(
+    model: Model, loader: Loader, runtime: Runtime, *, withheld: Sequence[str] = (), predict: bool = False,
+    step: Callable[[int], None] | None = None,
+) -> tuple[Collected, dict[str, Collected]]:  # fmt: skip
+    """One pass in row order: with every input, and with each of `withheld` taken away, as if its cells were missing."""
+    model.eval()
+    whole, blind = _Piles(), {name: _Piles() for name in withheld}
+    entries: list[Entry] = []
+    answered = 0
+    for micro in loader.epoch(0):
+        for batch, bad in micro:
+            entries += bad
+            if batch is None:
+                continue
+            moved = on_device(batch, runtime.move)
+            encoded = whole.add(model, moved, runtime, predict, None)
+            for name, piles in blind.items():
+                piles.add(model, withhold(moved, name), runtime, False, encoded)
+            answered += len(batch.rows)
+            if step is not None:
+                step(len(batch.rows))
+    found = whole.collected()
+    found.entries, found.answered = entries, answered
+    return found, {name: piles.collected() for name, piles in blind.items()}
