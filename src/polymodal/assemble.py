@@ -187,6 +187,8 @@ def _add_lora(encoder: nn.Module, settings: Json, where: str) -> None:
     lora = Lora(**settings) if isinstance(settings, dict) else Lora()
     linear = [n for n, m in encoder.named_modules() if isinstance(m, nn.Linear)]
     targets = linear if lora.targets is None else [n for n in linear if any(n.endswith(t) for t in lora.targets)]
+    if not linear:
+        raise SpecError(f"{where}.lora", "this encoder has no linear layers for adapters", advice="lr, or freeze: true")
     if not targets:
         ends = sorted({n.rpartition(".")[2] for n in linear})
         raise SpecError(

@@ -103,19 +103,20 @@ class Model(nn.Module):
     ) -> Outputs:
         """Answers and, where there are targets, losses [B] per row. `encoded` skips the encoders; `respond` decodes."""
         shared = self.encode(batch.inputs) if encoded is None else encoded
-        seen: dict[int, tuple[Streams, Stream, Notes]] = {}
+        seen: dict[int, tuple[dict[str, Cells], Streams, Stream, Notes]] = {}  # by what a task has prepared
         answers: dict[str, Answer] = {}
         losses: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
             target = batch.targets.get(name)
             inputs = batch.inputs if respond else task.prepare(batch.inputs, target, batch.key)
             if id(inputs) not in seen:
-                seen[id(inputs)] = self.join(shared if inputs is batch.inputs else self.encode(inputs), inputs)
-            streams, fused, _ = seen[id(inputs)]
+                changed = {n: cells for n, cells in inputs.items() if cells is not batch.inputs[n]}
+                seen[id(inputs)] = (inputs, *self.join(shared | self.encode(changed), inputs))
+            _, streams, fused, _ = seen[id(inputs)]
             answers[name] = task.respond(streams, fused) if respond else task(streams, fused, target)
             if target is not None and not respond:
                 losses[name] = task.loss(answers[name], target, gather)
-        streams, fused, notes = next(iter(seen.values()))
+        _, streams, fused, notes = next(iter(seen.values()))
         return Outputs(shared, streams, fused, answers, losses, notes)
 
     def join(self, encoded: Streams, inputs: dict[str, Cells]) -> tuple[Streams, Stream, Notes]:

@@ -66,7 +66,7 @@ WRONG = {
     "input": ("inputs.photo.siez", 32, "inputs.photo.siez", "size"),
     "input value": ("inputs.photo.size", "big", "inputs.photo.size", "int"),
     "input type": ("inputs.photo.type", "imgae", "inputs.photo.type", "image"),
-    "encoder": ("inputs.photo.encoder.widht", 3, "inputs.photo.encoder.widht", "width"),
+    "encoder": ("inputs.photo.encoder.chanels", [3], "inputs.photo.encoder.chanels", "channels"),
     "encoder type": ("inputs.photo.encoder.type", "resnt", "inputs.photo.encoder.type", "resnet"),
     "encoder extra": ("inputs.photo.encoder.freeze", "maybe", "inputs.photo.encoder.freeze", "bool"),
     "lora": ("inputs.photo.encoder.lora", {"rnak": 4}, "inputs.photo.encoder.lora.rnak", "rank"),

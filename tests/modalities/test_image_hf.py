@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,11 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoModel,
     CLIPConfig,
     ConvNextConfig,
     Dinov2Config,
-    PretrainedConfig,
     ResNetConfig,
     SwinConfig,
     ViTConfig,
@@ -22,6 +19,7 @@ from polymodal.core.checks import check_encoder
 from polymodal.core.errors import SpecError
 from polymodal.modalities.image.hf import HFImage
 from polymodal.modalities.image.read import ImageReader
+from published import publish_image
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 32,
         "patch_size": 8}  # fmt: skip
@@ -48,20 +46,10 @@ def cells(height: int, width: int) -> dict[str, Tensor]:
     return {"pixels": torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8, generator=g)}
 
 
-def publish(config: PretrainedConfig, folder: Path, preprocessor: dict | None = None) -> nn.Module:
-    """A model as the hub would have it, in a folder."""
-    torch.manual_seed(0)
-    model = AutoModel.from_config(config).eval()
-    model.save_pretrained(folder)
-    if preprocessor:
-        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    return model
-
-
 @pytest.mark.parametrize("kind", sorted(BACKBONES))
 def test_contract(kind: str, tmp_path: Path) -> None:
     config, size = BACKBONES[kind]
-    publish(config, tmp_path / "hub")
+    publish_image(config, tmp_path / "hub")
     HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     check_encoder(lambda: HFImage(field=field(*size), files=tmp_path / "files", name="gone"), cells(*size))
 
@@ -69,7 +57,7 @@ def test_contract(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", sorted(BACKBONES))
 def test_published_weights_give_the_published_answer(kind: str, tmp_path: Path) -> None:
     config, size = BACKBONES[kind]
-    model = publish(config, tmp_path / "hub")
+    model = publish_image(config, tmp_path / "hub")
     HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     encoder = HFImage(field=field(*size), files=tmp_path / "files", name=str(tmp_path / "hub")).eval()
     encoder.load_pretrained()
@@ -92,7 +80,7 @@ def test_published_weights_give_the_published_answer(kind: str, tmp_path: Path) 
 
 
 def test_random_weights_when_asked_for(tmp_path: Path) -> None:
-    publish(ViTConfig(**TINY), tmp_path / "hub")
+    publish_image(ViTConfig(**TINY), tmp_path / "hub")
     HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     encoder = HFImage(field=field(32, 32), files=tmp_path / "files", name=str(tmp_path / "hub"), pretrained=False)
     before = {n: w.clone() for n, w in encoder.state_dict().items()}
@@ -101,8 +89,8 @@ def test_random_weights_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_run_needs_only_its_own_files(tmp_path: Path) -> None:
-    publish(ViTConfig(**TINY), tmp_path / "hub", {"size": {"height": 32, "width": 32}, "image_mean": [0.1, 0.2, 0.3],
-                                                  "image_std": [0.4, 0.5, 0.6]})  # fmt: skip
+    facts = {"size": {"height": 32, "width": 32}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    publish_image(ViTConfig(**TINY), tmp_path / "hub", facts)
     settings = {"name": str(tmp_path / "hub")}
     wanted = HFImage.wants(settings, tmp_path / "files")
     assert wanted == {"size": [32, 32], "channels": 3, "normalize": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}
@@ -127,14 +115,14 @@ def test_a_run_needs_only_its_own_files(tmp_path: Path) -> None:
 def test_wants_reads_every_way_of_writing_sizes(
     facts: dict | None, size: list[int], normalize: str | None, resize: str | None, tmp_path: Path
 ) -> None:
-    publish(ViTConfig(**TINY), tmp_path / "hub", facts)
+    publish_image(ViTConfig(**TINY), tmp_path / "hub", facts)
     wanted = HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     assert (wanted["size"], wanted.get("normalize"), wanted.get("resize")) == (size, normalize, resize)
     ImageReader(**wanted)
 
 
 def test_configuration_can_be_changed(tmp_path: Path) -> None:
-    publish(ViTConfig(**TINY), tmp_path / "hub")
+    publish_image(ViTConfig(**TINY), tmp_path / "hub")
     settings = {"name": str(tmp_path / "hub"), "config": {"num_hidden_layers": 1, "image_size": 16}}
     assert HFImage.wants(settings, tmp_path / "files")["size"] == [16, 16]
     encoder = HFImage(field=field(16, 16), files=tmp_path / "files", pretrained=False, **settings)
@@ -144,7 +132,7 @@ def test_configuration_can_be_changed(tmp_path: Path) -> None:
 
 
 def test_poolers_are_left_out(tmp_path: Path) -> None:
-    model = publish(ViTConfig(**TINY), tmp_path / "hub")
+    model = publish_image(ViTConfig(**TINY), tmp_path / "hub")
     HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     encoder = HFImage(field=field(32, 32), files=tmp_path / "files", name="any")
     pooler = sum(p.numel() for n, p in model.named_parameters() if n.startswith("pooler"))
@@ -158,7 +146,7 @@ def test_a_name_that_cannot_be_found(tmp_path: Path) -> None:
 
 
 def test_a_size_the_network_refuses(tmp_path: Path) -> None:
-    publish(ViTConfig(**TINY), tmp_path / "hub")
+    publish_image(ViTConfig(**TINY), tmp_path / "hub")
     HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     with pytest.raises(SpecError, match=r"does not take .*\n.*\n.*size: \[32, 32\]"):
         HFImage(field=field(48, 48), files=tmp_path / "files", name="any")
@@ -167,7 +155,7 @@ def test_a_size_the_network_refuses(tmp_path: Path) -> None:
 def test_low_rank_adapters(tmp_path: Path) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    publish(ViTConfig(**TINY), tmp_path / "hub")
+    publish_image(ViTConfig(**TINY), tmp_path / "hub")
     HFImage.wants({"name": str(tmp_path / "hub")}, tmp_path / "files")
     encoder = HFImage(field=field(32, 32), files=tmp_path / "files", name=str(tmp_path / "hub")).eval()
     encoder.load_pretrained()

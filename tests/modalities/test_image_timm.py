@@ -1,5 +1,5 @@
 """timm imports torchvision, which cannot always load: real timm networks are built in a process of their own, beside a
-stand-in that holds no more than the names timm asks for."""
+stand-in (see `published.stand_in`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-STAND_IN = """
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return type(name, (), {n: n for n in ("NEAREST", "BILINEAR", "BICUBIC", "BOX", "HAMMING", "LANCZOS")})
-"""
 CHECK = """
 import sys
 from pathlib import Path
@@ -49,20 +42,12 @@ def check(name, size):
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[[str], str]:
-    """Runs code after CHECK, with the stand-in first on the path; gives what it printed."""
-    if not find_spec("timm"):
-        pytest.skip("timm is not installed")
-    for module in ("", "ops/misc", "transforms/functional", "datasets", "models/feature_extraction"):
-        for folder in [tmp_path / "torchvision" / module, *(tmp_path / "torchvision" / module).parents]:
-            if folder.is_relative_to(tmp_path / "torchvision"):
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "__init__.py").write_text(STAND_IN)
+def run(beside_torchvision: dict[str, str], tmp_path: Path) -> Callable[[str], str]:
+    """Runs code after CHECK beside the stand-in; gives what it printed."""
 
     def script(code: str) -> str:
         command = [sys.executable, "-W", "error", "-c", CHECK + code, str(tmp_path / "files")]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=beside_torchvision, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

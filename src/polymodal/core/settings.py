@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from polymodal.core.schema import Chance, Json, Natural, Positive, Rate, Share
 
@@ -56,7 +56,7 @@ class Train:
     monitor: str | None = None  # "task.metric"; the first task's own when not given
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: Positive | None = None
+    threads: Annotated[int, Gt(0), Le(1024)] | None = None
     workers: Natural = 0  # processes that read and augment
     buckets: bool = False  # batches of rows of like length: less padding, but batches that are alike in content
     drop: Chance = 0.0  # chance that an input is left out of a training row (never the last one left)

@@ -15,6 +15,7 @@ from polymodal.core.settings import Data, EncoderExtras, Lora, Model, Train
 
 INPUT_KEYS = frozenset({"column", "columns", "encoder", "follow", "cache"})
 TASK_KEYS = frozenset({"column", "columns", "reader", "weight"})
+RESERVED = frozenset({"row", "error"})
 ENCODER_EXTRAS = frozenset({"freeze", "lr", "lora"})
 
 
@@ -192,6 +193,9 @@ def parse(plain: Json) -> Spec:
             raise SpecError(f"inputs.{one.name}.follow", "no input of this name", given=one.follow,
                             advice=suggest(one.follow, inputs))  # fmt: skip
     data, model, train = (_section(c, plain.get(c.__name__.lower())) for c in (Data, Model, Train))
+    for name in RESERVED & tasks.keys():
+        raise SpecError(f"tasks.{name}", "is the name of another column of a prediction file", given=name,
+                        advice=f"a name of its own, with `column: {name}`")  # fmt: skip
     if train.monitor is not None and train.monitor.partition(".")[0] not in tasks:
         raise SpecError("train.monitor", "no task of this name", given=train.monitor, advice=suggest("", tasks))
     return Spec(data, inputs, tasks, train, model, attention, fusion)

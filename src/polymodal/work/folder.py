@@ -51,7 +51,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Json) -> str:
-    return write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a lone surrogate as JSON writes it: \udcff
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

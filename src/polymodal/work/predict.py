@@ -133,7 +133,7 @@ def _write_jsonl(lines: Iterator[Line], path: Path) -> int:
 
 def _write_text(lines: Iterator[Line], path: Path, put: Callable[[IO[str], Line], Any], header: bool = False) -> int:
     count = 0
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         for line in lines:
             if header and count == 0:
                 _csv_row(file, list(line))
@@ -143,7 +143,7 @@ def _write_text(lines: Iterator[Line], path: Path, put: Callable[[IO[str], Line]
 
 
 def _write_parquet(lines: Iterator[Line], path: Path, chunk: int = 20_000) -> int:
-    """Column types come from the first chunk; a column that is empty there is text."""
+    """Column types come from the first chunk; a column that is empty there, or of several types, is text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -152,9 +152,9 @@ def _write_parquet(lines: Iterator[Line], path: Path, chunk: int = 20_000) -> in
     writer: Any = None
 
     def flush() -> Any:
-        table = pa.Table.from_pylist(buffer, schema=writer.schema if writer else _schema(buffer))
-        made = writer or pq.ParquetWriter(path, table.schema)
-        made.write_table(table)
+        made = writer or pq.ParquetWriter(path, _schema(buffer))
+        columns = [_array([line[f.name] for line in buffer], f) for f in made.schema]
+        made.write_table(pa.table(columns, schema=made.schema))
         buffer.clear()
         return made
 
@@ -164,7 +164,7 @@ def _write_parquet(lines: Iterator[Line], path: Path, chunk: int = 20_000) -> in
             count += 1
             if len(buffer) >= chunk:
                 writer = flush()
-        writer = flush() if buffer or writer is None else writer
+        writer = flush() if buffer else writer
     finally:
         if writer is not None:
             writer.close()
@@ -174,6 +174,25 @@ def _write_parquet(lines: Iterator[Line], path: Path, chunk: int = 20_000) -> in
 def _schema(lines: list[Line]) -> Any:
     import pyarrow as pa
 
-    guessed = pa.Table.from_pylist(lines).schema
-    types = [pa.string() if pa.types.is_null(f.type) else f.type for f in guessed]
-    return pa.schema([pa.field(f.name, t) for f, t in zip(guessed, types, strict=True)])
+    def kind(cells: list[Json]) -> Any:
+        try:
+            found = pa.array(cells).type
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            return pa.string()
+        bare = pa.types.is_list(found) and pa.types.is_null(found.value_type)
+        return pa.list_(pa.string()) if bare else pa.string() if pa.types.is_null(found) else found
+
+    return pa.schema([(name, kind([line[name] for line in lines])) for name in lines[0]])
+
+
+def _array(cells: list[Json], field: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_string(field.type):
+        texts = (c if c is None or isinstance(c, str) else json.dumps(c, ensure_ascii=False) for c in cells)
+        cells = [t if t is None else t.encode("utf-8", "backslashreplace").decode() for t in texts]
+    try:
+        return pa.array(cells, field.type)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise UserError("--out", f"cells of column {field.name!r} are not all {field.type}: {error}",
+                        advice="a name ending in .csv or .jsonl") from None  # fmt: skip

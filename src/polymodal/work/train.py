@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
 from polymodal.work.session import Session
 from polymodal.work.step import step
+
+WORST = -sys.float_info.max  # in place of a score that is not defined; JSON has no infinity
 from polymodal.work.words import measure
 
 
@@ -127,8 +130,10 @@ def _judge(session: Session, values: dict[str, float]) -> bool:
     if monitor not in values:
         raise SpecError("train.monitor", "no such measure", given=monitor, advice=f"one of {sorted(values)}")
     value, loss = values[monitor], sum(v for n, v in values.items() if n.endswith(".loss"))
-    score = -value if measure(monitor.rpartition(".")[2]).lower else value
-    rank = [score if math.isfinite(score) else -math.inf, -loss if math.isfinite(loss) else -math.inf]
+    task, _, name = monitor.rpartition(".")
+    lower = not tasks[task].maximize if name == tasks[task].metric else measure(name).lower
+    score = -value if lower else value
+    rank = [x if math.isfinite(x) else WORST for x in (score, -loss)]
     better = state.best is None or rank > state.best
     state.best = rank if better else state.best
     state.stale = 0 if better else state.stale + 1

@@ -1,0 +1,136 @@
+"""What a part of the catalogue needs to be tested by being listed: cells for its reader, settings its defaults lack;
+and a model of a spec on a small table. A part that is not named here is built with its defaults.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from polymodal.assemble import Assembly, build, fit
+from polymodal.core import catalog
+from polymodal.core.spec import PartSpec, parse
+from polymodal.core.streams import Batch, Stream, Streams, Target
+from polymodal.data.collate import collate
+from polymodal.data.dataset import Dataset
+from polymodal.data.ledger import Ledger
+from polymodal.data.splits import Part
+from polymodal.data.tables import open_table
+
+Hub = Callable[[str], str]
+RANDOM = np.random.default_rng(0)
+
+
+def picture(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(RANDOM.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def sound(seconds: float) -> tuple[int, np.ndarray]:
+    return 8000, RANDOM.normal(0, 0.1, round(8000 * seconds)).astype(np.float32)
+
+
+CELLS: dict[str, tuple[list, list]] = {  # by reader: four different cells that can be read, and some that cannot
+    "image": ([picture(40, 30), picture(17, 23), picture(64, 64), picture(33, 8)], [b"", b"text", picture(9, 9)[:60]]),
+    "text": (["the dog runs", "the cat", "a dog sleeps over the grass!", "狗"], [None, b"text", ["the", "dog"]]),
+    "audio": ([sound(0.3), sound(0.11), sound(0.2), sound(0.05)], [b"", b"text", (8000, np.array([np.nan])), None]),
+    "tabular": (
+        [{"n": 0.5, "c": "x"}, {"n": 2.5, "c": "y"}, {"n": None, "c": "x"}, {"n": "-1", "c": None}],
+        [{"n": "one", "c": "x"}, {"n": 1.0, "c": ["x"]}, "text"],
+    ),
+}
+TARGETS: dict[str, tuple[list, list]] = {  # by reader of targets, likewise
+    "label": (["dog", "cat", "bird", "cat"], [None, ["dog"], float("nan")]),
+    "labels": (["dog|cat", "", ["bird"], "cat"], [None, [["dog"]]]),
+    "number": ([1.5, "20", -3, 4e2], [None, "n/a", "1,200"]),
+}
+READING: dict[str, dict] = {  # settings of readers, to have small cells
+    "image": {"size": [32, 24]},
+    "text": {"min_count": 1},
+    "audio": {"mels": 16},
+    "tabular": {"numeric": ["n"]},
+}
+SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps an encoder small
+    ("reader", "tabular"): {"numeric": ["n"]},
+    ("encoder.image", "cnn"): {"channels": (4, 8)},
+    ("encoder.image", "resnet"): {"base": 4},
+    ("encoder.image", "vit"): {"width": 24, "layers": 2},
+    ("encoder.image", "hf"): {"name": "hub:image"},
+    ("encoder.image", "timm"): {"name": "test_vit", "pretrained": False},
+    ("encoder.text", "hf"): {"name": "hub:text"},
+}
+SIZES = {("encoder.image", "hf"): {"size": [32, 32]}, ("encoder.image", "timm"): {"size": [32, 48]}}
+
+
+def settings(kind: str, name: str, hub: Hub) -> dict[str, Any]:
+    """The settings of a part; `hub:` in them stands before what `hub` is asked for."""
+    plain = SETTINGS.get((kind, name), {})
+    return {k: hub(v[4:]) if isinstance(v, str) and v.startswith("hub:") else v for k, v in plain.items()}
+
+
+def reading(kind: str, name: str) -> dict[str, Any]:
+    """The settings of the reader before an encoder."""
+    return READING[kind.removeprefix("encoder.")] | SIZES.get((kind, name), {})
+
+
+def tensors(samples: list, ragged: frozenset[str] = frozenset()) -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(v) for k, v in collate(samples, ragged).items()}
+
+
+def encoder(name: str, kind: str, files: Path, hub: Hub) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A function that builds the encoder, and the cells of its modality, a blank one among them."""
+    modality, chosen = kind.removeprefix("encoder."), settings(kind, name, hub)
+    cells = CELLS[modality][0]
+    wanted: Any = catalog.load(kind, name, "encoder.type")
+    reader = build(PartSpec("reader", modality, {**wanted.wants(chosen, files), **reading(kind, name)}, "input"))
+    field = reader.fit(iter(cells))
+    data = tensors([*(reader(cell) for cell in cells), reader.blank()], reader.ragged)
+    return lambda: build(PartSpec(kind, name, chosen, "encoder"), field=field, files=files), data
+
+
+def task(name: str) -> tuple[Any, Streams, Stream, Target]:
+    """A function that builds the task, two inputs' streams (one with maps of odd sizes), and targets of most rows."""
+    chosen, width = SETTINGS.get(("task", name), {}), 6
+    part: Any = catalog.load("task", name, "task.type")
+    target, wanted = part.target(chosen)
+    reader, cells = build(PartSpec("target", target, wanted, "task.reader")), TARGETS[target][0]
+    field = reader.fit(iter(cells))
+    samples = [reader.blank() if cell is None else reader(cell) for cell in [*cells, None, cells[0], None]]
+    rows = len(samples)
+    g = torch.Generator().manual_seed(0)
+    pixels = tuple(torch.randn(rows, c, h, w, generator=g) for c, h, w in ((3, 9, 7), (4, 5, 4), (8, 3, 2)))
+    mask = torch.arange(3) < torch.randint(1, 4, (rows, 1), generator=g)
+    streams = {
+        "a": Stream(pixels[2].flatten(2).transpose(1, 2)[..., :width], torch.ones(rows, 6, dtype=torch.bool), pixels),
+        "b": Stream(torch.randn(rows, 3, width, generator=g) * mask[..., None], mask),
+    }
+    present = torch.tensor([True] * len(cells) + [False, True, False])
+    wired = {"field": field, "width": width, "inputs": tuple(streams)}
+    return (
+        lambda: build(PartSpec("task", name, chosen, "task"), **wired),
+        streams,
+        streams["b"],
+        Target(tensors(samples), present),
+    )
+
+
+def assembled(plain: dict, rows: dict[str, list], files: Path) -> tuple[Assembly, Dataset]:
+    """The model of a spec with readers fitted on these rows, and the rows as it reads them."""
+    part = Part(open_table(rows), np.arange(len(next(iter(rows.values())))))
+    assembly = fit(parse(plain), part, files)
+    return assembly, assembly.dataset(part, Ledger(), targets=True)
+
+
+def load(dataset: Dataset, rows: list[int] | None = None, **options: Any) -> Batch:
+    """These rows, or all of them, of which none may be bad."""
+    batch, bad = dataset.load(dataset.rows if rows is None else np.array(rows), **options)
+    assert batch is not None
+    assert not bad
+    return batch
