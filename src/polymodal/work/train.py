@@ -25,9 +25,9 @@ from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
 from polymodal.work.session import Session
 from polymodal.work.step import step
+from polymodal.work.words import measure
 
 WORST = -sys.float_info.max  # in place of a score that is not defined; JSON has no infinity
-from polymodal.work.words import measure
 
 
 def train(
