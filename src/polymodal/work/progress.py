@@ -43,7 +43,7 @@ class Display:
 
 
 def _headline(name: str) -> bool:
-    return name.rpartition(".")[2] in {"loss", "accuracy", "macro_f1", "auroc", "rmse", "r2"}
+    return name.rpartition(".")[2] in {"loss", "accuracy", "average_precision", "rmse"}
 
 
 class _Bar:

@@ -76,8 +76,9 @@ def _epoch(session: Session, stopped: Callable[[], bool]) -> None:
     session.model.train()
     with session.display.bar(title, rows, state.step * settings.batch * settings.accumulate) as bar:
         for micro in session.loader.epoch(state.epoch, state.step):
-            step(session, [batch for batch, _ in micro if batch is not None])
-            bar.advance(min(settings.batch * settings.accumulate, rows))
+            batches = [batch for batch, _ in micro if batch is not None]
+            step(session, batches)
+            bar.advance(sum(len(batch.rows) for batch in batches) * session.runtime.world)
             now = time.monotonic()
             state.seconds = before + now - began
             every = settings.checkpoint_steps
