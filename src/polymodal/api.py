@@ -103,6 +103,7 @@ def _train(spec: Spec, table: Table | None, folder: Path, resume: bool, display:
     specs.validate(spec)
     began = time.monotonic()
     runtime = Runtime(spec.train)
+    display = display if runtime.main else Display(quiet=True)
     parts = _parts(spec, table)
     ledger, cache = Ledger(), Cache(spec.data.cache_mb, folder / "cache")
     try:

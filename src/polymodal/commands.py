@@ -46,7 +46,7 @@ def train(options: Namespace) -> None:
         raise SpecError("SPEC", "is needed", advice="polymodal train spec.yaml --out run")
     plan = specs.load(options.spec or stored, options.set)
     run = api.train(spec=plan, out=options.out, resume=options.resume, quiet=options.quiet)
-    if not options.quiet:
+    if not options.quiet and run.runtime.main:
         for name, found in run.metrics.items():
             print(f"{name}\n{measures(found)}", file=sys.stderr)
         print(f"report: {run.folder / 'report.html'}", file=sys.stderr)

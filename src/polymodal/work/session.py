@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from polymodal.data.loader import Loader
 
 from polymodal.assemble import Assembly
+from polymodal.data.loader import Loader
 from polymodal.work.checkpoint import Checkpoints, State
 from polymodal.work.optimize import Average
 from polymodal.work.progress import Display
