@@ -72,6 +72,13 @@ def test_same_seed_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     assert digest(tmp_path / "a") != digest(tmp_path / "c")
 
 
+def test_same_bytes_with_two_threads(tmp_path: Path) -> None:
+    """Threads add up the gradients of rows that share a cell, here 512 rows and two words, in the same order."""
+    for name in ("a", "b", "c"):
+        fit(tmp_path / name, table(2048), epochs=3, batch=512, threads=2)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "c")
+
+
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     fit(tmp_path / "a", epochs=2, drop=0.3)
     fit(tmp_path / "b", epochs=2, drop=0.3, workers=2)

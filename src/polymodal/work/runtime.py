@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
@@ -41,6 +43,21 @@ class Runtime:
 
     def autocast(self) -> AbstractContextManager:
         return self.accelerator.autocast()
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Sums in a fixed order on the CPU: by default its threads race in the gradient of an indexed tensor."""
+        before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        switches: Any = torch.utils.deterministic
+        fill = switches.fill_uninitialized_memory
+        if self.device.type == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            switches.fill_uninitialized_memory = False
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            switches.fill_uninitialized_memory = fill
 
     def move(self, x: Tensor) -> Tensor:
         return x.to(self.device, non_blocking=True)

@@ -42,7 +42,7 @@ def train(
     if resume:
         found = session.checkpoints.load(assembly.model, session.bare_optimizer, session.average)
         session.state = found or session.state
-    with _interruptible() as stopped:
+    with runtime.exact(), _interruptible() as stopped:
         while not session.state.done:
             _epoch(session, stopped)
     best = session.checkpoints.best(session.state)
