@@ -15,6 +15,7 @@ from PIL import Image
 
 from polymodal.assemble import Assembly, build, fit
 from polymodal.core import catalog
+from polymodal.core.contracts import Block
 from polymodal.core.spec import PartSpec, parse
 from polymodal.core.streams import Batch, Stream, Streams, Target
 from polymodal.data.collate import collate
@@ -22,6 +23,7 @@ from polymodal.data.dataset import Dataset
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part
 from polymodal.data.tables import open_table
+from polymodal.work.look import Ground, Look
 
 Hub = Callable[[str], str]
 RANDOM = np.random.default_rng(0)
@@ -65,6 +67,9 @@ SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps
     ("encoder.image", "hf"): {"name": "hub:image"},
     ("encoder.image", "timm"): {"name": "test_vit", "pretrained": False},
     ("encoder.text", "hf"): {"name": "hub:text"},
+    ("baseline", "boosted_trees"): {"iterations": 10, "leaves": (2, 3)},
+    ("baseline", "mel_svm"): {"strengths": (1.0, 10.0)},
+    ("baseline", "frozen_trees"): {"iterations": 10, "smallest": 1},
 }
 SIZES = {("encoder.image", "hf"): {"size": [32, 32]}, ("encoder.image", "timm"): {"size": [32, 48]}}
 
@@ -119,6 +124,23 @@ def task(name: str) -> tuple[Any, Streams, Stream, Target]:
         streams["b"],
         Target(tensors(samples), present),
     )
+
+
+def baseline(name: str, files: Path) -> tuple[Any, Block]:
+    """A function that builds the baseline, and sixteen rows of all inputs that the built-in readers read."""
+    cells = {n: [good[i % 4] for i in range(16)] for n, (good, _) in CELLS.items()}
+    rows: dict[str, list] = {n: cells[n] for n in ("image", "text", "audio")}
+    rows |= {column: [record[column] for record in cells["tabular"]] for column in ("n", "c")}
+    for number, column in enumerate(rows):
+        rows[column] = [None if i % 5 == number else cell for i, cell in enumerate(rows[column])]
+    inputs: dict[str, Any] = {n: {"type": n, "column": n, **READING[n]} for n in ("image", "text", "audio")}
+    inputs |= {"table": {"type": "tabular", "columns": ["n", "c"], **READING["tabular"]}}
+    plain = {"inputs": inputs, "fusion": "concat", "tasks": {"y": "classify"}}
+    assembly, dataset = assembled(plain, {**rows, "y": list("pq" * 8)}, files)
+    ground = Ground(assembly.spec, assembly.readers, assembly.targets, files)
+    part = PartSpec("baseline", name, SETTINGS.get(("baseline", name), {}), "baseline")
+    wired = {"seed": 0, "types": ground.types, "fields": ground.fields}
+    return lambda: build(part, **wired), Look(ground, {}).block(dataset, load(dataset))
 
 
 def assembled(plain: dict, rows: dict[str, list], files: Path) -> tuple[Assembly, Dataset]:

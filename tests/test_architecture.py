@@ -12,13 +12,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "polymodal"
 FLOORS = [
     {"core"},
-    {"modalities", "attention", "fusion", "decoders", "tasks", "data", "scenes"},
+    {"modalities", "attention", "fusion", "decoders", "tasks", "data", "scenes", "simple"},
     {"model"},
     {"assemble"},
     {"work"},
     {"serve"},
     {"api"},
-    {"demo"},
+    {"demo", "sklearn"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -114,10 +114,11 @@ def test_files_that_rot_first_stay_small(file: str, cap: int) -> None:
         "import polymodal.modalities.image.read, polymodal.modalities.text.read",
         "import polymodal.modalities.audio.read, polymodal.modalities.tabular.read",
         "import polymodal.tasks.targets, polymodal.scenes",
+        "import polymodal.simple.tfidf, polymodal.simple.mel_svm, polymodal.simple.frozen_trees",
     ],
 )
 def test_the_spec_side_is_free_of_torch(code: str) -> None:
-    heavy = ("torch", "transformers", "accelerate", "matplotlib", "pandas", "pyarrow")
+    heavy = ("torch", "transformers", "accelerate", "matplotlib", "pandas", "pyarrow", "sklearn")
     program = f"import sys\n{code}\nfound = [m for m in {heavy} if m in sys.modules]\nassert not found, found"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -194,6 +194,9 @@ def test_evaluate_leaves_the_row_out(
     done = shell.works("evaluate", trained.run, trained.table(tmp_path / "bad.csv", rows), "--json", "--no-withheld")
     found = json.loads(done.out)
     assert found.pop("ledger") == {"skipped": 1}
+    for warning in found["warnings"]:
+        for pair in warning["pairs"]:
+            pair["row"] -= pair["row"] > 7  # rows behind the bad one have moved
     assert found | {"ledger": {}} == measured
     assert found["rows"] == 40
 

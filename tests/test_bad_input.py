@@ -169,7 +169,9 @@ def test_a_spec_that_is_none(shell: Shell, tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_for_a_spec(shell: Shell, tmp_path: Path) -> None:
-    assert "cannot be read: Is a directory" in shell.fails("train", tmp_path, "--out", tmp_path / "run")
+    """It may be a folder of class folders, but is none."""
+    assert "has no class folders" in shell.fails("train", tmp_path, "--out", tmp_path / "run")
+    assert "cannot be read: Is a directory" in shell.fails("check", "--spec", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from examples import CELLS, TARGETS, Hub, assembled, encoder, load, reading, settings, task
+from examples import CELLS, TARGETS, Hub, assembled, baseline, encoder, load, reading, settings, task
 from polymodal import assemble
 from polymodal.assemble import Assembly, build
 from polymodal.core import catalog
@@ -23,6 +23,7 @@ from polymodal.core.checks import (
     check_task,
     streams_like,
 )
+from polymodal.core.checks_baseline import check_baseline
 from polymodal.core.errors import SpecError
 from polymodal.core.spec import PartSpec
 from polymodal.core.streams import Batch, Outputs, check_stream
@@ -59,6 +60,8 @@ def test_contract(kind: str, name: str, hub: Hub, tmp_path: Path) -> None:
             check_task(*task(name))
         case "target":
             check_target(lambda: build(part), *TARGETS[name])
+        case "baseline":
+            check_baseline(*baseline(name, tmp_path))
         case _:
             pytest.fail(f"no checker for {kind}: core.checks needs one for every contract")
 

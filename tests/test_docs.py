@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from endtoend import make_rows, write_table
 from polymodal import cli
 from polymodal.core import spec as specs
 from polymodal.core import yaml12
@@ -40,9 +41,18 @@ def test_specs_are_right(page: str, number: int, body: str) -> None:
         specs.validate(specs.parse(plain))
 
 
+def write_products(folder: Path) -> None:
+    """The tables that the first screen stands for: with a target, with one but other rows, and without."""
+    rows = [{"category": r.pop("label"), **r} for r in make_rows(folder, 48)]
+    write_table(folder / "products.csv", rows[:36])
+    write_table(folder / "more.csv", rows[36:])
+    write_table(folder / "new.csv", [{k: v for k, v in r.items() if k != "category"} for r in rows[36:]])
+
+
 def test_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every `polymodal` command of the README, one after the other, in an empty folder; `make` is not run again."""
     monkeypatch.chdir(tmp_path)
+    write_products(tmp_path)
     for body in blocks(ROOT / "README.md", "sh"):
         for name, text in re.findall(r"^cat > (\S+) <<'END'\n(.*?)^END$", body, re.M | re.S):
             Path(name).write_text(text, encoding="utf-8")

@@ -40,15 +40,16 @@ def test_train_says_how_it_went_and_prints_nothing(trained: Trained, shell: Shel
     for said in ("epoch   1/2", "epoch   2/2", "valid\n", "label.accuracy", "without photo", "report.html"):
         assert said in done.err
     assert shell.works("train", trained.folder / "spec.yaml", "--out", tmp_path / "quiet", "--quiet") == (0, "", "")
-    names = {"README.md", "environment.json", "history.jsonl", "ledger.jsonl", "metrics.json", "readers.json",
-             "report.html", "run.json", "spec.yaml", "weights.safetensors"}  # fmt: skip
+    names = {"README.md", "environment.json", "fingerprints.safetensors", "history.jsonl", "ledger.jsonl",
+             "metrics.json", "readers.json", "report.html", "run.json", "spec.yaml", "trust.safetensors",
+             "weights.safetensors"}  # fmt: skip
     assert {p.name for p in (tmp_path / "run").iterdir()} == names
 
 
 def test_evaluate_prints_one_object(trained: Trained, shell: Shell) -> None:
     done = shell.works("evaluate", trained.run, trained.folder / "rows.csv", "--json")
     found = one_object(done.out)
-    assert found.keys() == {"rows", "tasks", "withheld", "ledger"}
+    assert found.keys() == {"rows", "tasks", "withheld", "alone", "warnings", "calibration", "ledger"}
     assert found["rows"] == 40
     assert found["ledger"] == {}
     assert found["withheld"].keys() == INPUTS.keys()

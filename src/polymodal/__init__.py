@@ -16,17 +16,21 @@ __all__ = [
     "TableError",
     "UserError",
     "__version__",
+    "baselines",
     "check",
+    "draft",
+    "leave_out",
     "load",
     "make_scenes",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from polymodal.api import Run, check, load, make_scenes, train
+    from polymodal.api import Run, baselines, check, draft, leave_out, load, make_scenes, train
     from polymodal.core.errors import RunError, SpecError, TableError, UserError
 
-_PLACES = dict.fromkeys(("Run", "check", "load", "make_scenes", "train"), "polymodal.api")
+_FACE = ("Run", "baselines", "check", "draft", "leave_out", "load", "make_scenes", "train")
+_PLACES = dict.fromkeys(_FACE, "polymodal.api")
 _PLACES |= dict.fromkeys(("RunError", "SpecError", "TableError", "UserError"), "polymodal.core.errors")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +19,28 @@ from polymodal.core import yaml12
 from polymodal.core.errors import RunError, SpecError
 from polymodal.core.schema import Json
 from polymodal.core.spec import Spec
-from polymodal.data.check import Inspection, guess_inputs, guess_task, inspect
+from polymodal.data.check import Inspection, inspect
 from polymodal.data.dataset import InputPlan, TargetPlan
+from polymodal.data.draft import Draft, Target
+from polymodal.data.draft import draft as draft_spec
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part
-from polymodal.data.tables import Table, open_table
+from polymodal.data.tables import open_table
+from polymodal.work import fingerprints
 from polymodal.work import folder as folders
 from polymodal.work.evaluate import evaluate
 from polymodal.work.evaluation import Evaluation
-from polymodal.work.job import make_run, open_parts
+from polymodal.work.job import fit_baselines, make_run, open_parts, refuse_used
+from polymodal.work.leave_out import leave_out as leave_groups_out
+from polymodal.work.left_out import LeftOut
+from polymodal.work.notebook import run_html
 from polymodal.work.predict import Line, predict, write
 from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
+from polymodal.work.trust import store
+from polymodal.work.trust.terms import make_terms
 
-__all__ = ["Run", "check", "load", "make_scenes", "train"]
+__all__ = ["Run", "baselines", "check", "draft", "leave_out", "load", "make_scenes", "train"]
 
 
 def train(
@@ -40,49 +48,58 @@ def train(
     *,
     spec: str | Path | Mapping[str, Json] | Spec | None = None,
     inputs: Mapping[str, Json] | None = None,
-    target: str | None = None,
+    target: Target | None = None,
+    ignore: Sequence[str] = (),
     fusion: Json = None,
+    preset: str | None = None,
     settings: Mapping[str, Json] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    baselines: bool | Sequence[str] = False,
 ) -> Run:
     """Train a model and return its run.
 
     `data`: a path, a pandas DataFrame, a pyarrow Table, a dict of lists or a list of dicts; left out when the spec
-    names its tables. Either `spec` (a path, plain values or a Spec), or `target` (a column) with `inputs` (name -> type
-    or block); inputs left out are guessed from the columns, and the guess is printed as a spec that can be saved.
-    `settings` are the spec's `train` section. `out`: the run folder, the next free `runs/run-N` when not given.
+    names its tables. Either `spec` (a path, plain values or a Spec), or `target` (a column, several, or column -> task)
+    with `inputs` (name -> type or block); what is left out is guessed, and the guess is printed as a spec that can be
+    saved. `ignore` are columns that are not to be inputs. `preset` (fast, good, best) gives the settings that nobody
+    gave; it is `good` where the inputs are guessed. `settings` are the spec's `train` section. `out`: the run folder,
+    the next free `runs/run-N` when not given.
+    `baselines`: simple models to be measured beside it, on the same rows: true, or their names; see `baselines`.
 
     Raises SpecError, TableError and RunError for what the user can mend; Stopped after Ctrl-C with the work saved.
     """
     display = Display(quiet)
     table = None if data is None else open_table(data)
-    plan = _plan(spec, table, inputs, target, fusion, settings, display)
+    if spec is not None:
+        plan = _as_spec(spec, preset)
+    elif table is None or target is None:
+        raise SpecError("train", "needs a spec, or a table and a target", advice='train("rows.csv", target="label")')
+    else:
+        if out is not None and not resume:
+            refuse_used(Path(out))
+        found = draft(table, target, inputs=inputs, ignore=ignore, fusion=fusion, preset=preset, settings=settings)
+        plan = found.spec
+        if inputs is None:
+            display.say(found.told(table.name))
     if table is not None and isinstance(data, str | Path):
         plan = replace(plan, data=replace(plan.data, train=str(data)))
     where = Path(out) if out is not None else _free_folder(Path("runs"))
     if resume and (where / folders.MANIFEST).is_file():
         display.say(f"{where} is finished already")
         return load(where, trust=True)
-    return Run(where, make_run(plan, table, where, resume=resume, display=display))
+    return Run(where, make_run(plan, table, where, resume=resume, display=display, baselines=baselines))
 
 
-def _plan(spec: Any, table: Table | None, inputs: Any, target: str | None, fusion: Json, settings: Any,
-          display: Display) -> Spec:  # fmt: skip
-    if spec is not None:
-        return _as_spec(spec)
-    if table is None or target is None:
-        raise SpecError("train", "needs a spec, or a table and a target", advice='train("rows.csv", target="label")')
-    table.need([target], "target")
-    guessed = inputs is None
-    blocks = guess_inputs(table, target) if inputs is None else dict(inputs)
-    joined = fusion or ("concat" if len(blocks) > 1 else None)
-    plan = specs.parse({"inputs": blocks, "fusion": joined, "tasks": {target: guess_task(table, target)},
-                        "train": dict(settings or {})})  # fmt: skip
-    if guessed:
-        display.say(f"# guessed from the columns of {table.name}; save it as spec.yaml to change it\n{plan.text()}")
-    return plan
+def draft(data: Any, target: Target, *, inputs: Mapping[str, Json] | None = None, preset: str | None = None,
+          **given: Any) -> Draft:  # fmt: skip
+    """The spec that `train` would guess, without training: `.spec`, `.remarks`, and `.text()`, YAML to be saved.
+
+    `given` may hold `ignore`, `fusion` and `settings` as `train` takes them, and `changes`, a list of `a.b=value`.
+    """
+    preset = preset or ("good" if inputs is None else None)
+    return draft_spec(open_table(data), target, inputs=inputs, preset=preset, **given)
 
 
 def _free_folder(parent: Path) -> Path:
@@ -114,6 +131,15 @@ def load(folder: str | Path, *, trust: bool = False) -> Run:
     return Run(place, assembly)
 
 
+def plan_of(source: str | Path, changes: list[str] | None = None, *, trust: bool = False) -> Spec:
+    """The spec of a run folder, or of a spec file, with changes as the command line takes them."""
+    place = Path(source)
+    spec = specs.load(place / "spec.yaml" if place.is_dir() else place, changes)
+    if place.is_dir() and not trust:
+        _refuse_code(spec, place)
+    return spec
+
+
 def _refuse_code(spec: Spec, folder: Path) -> None:
     foreign = [part.type for part in spec.dotted()]
     if foreign:
@@ -126,6 +152,9 @@ class Run:
 
     def __init__(self, folder: Path, assembly: Assembly) -> None:
         self.folder, self.assembly = folder, assembly
+
+    def _repr_html_(self) -> str:
+        return run_html(self.folder, self.spec, self.metrics, self.history, len(self.ledger))
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, tasks={list(self.spec.tasks)}, inputs={list(self.spec.inputs)})"
@@ -142,7 +171,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Json]:
-        """Measures with intervals for `valid` and, where there was one, `test`, as they were when the run was made."""
+        """Measures with intervals for `valid` and, where there was one, `test`, as they were when the run was made;
+        and `baselines`, where they were asked for, with the model's difference from each."""
         return folders.read_json(self.folder / "metrics.json")
 
     @property
@@ -154,18 +184,45 @@ class Run:
     def ledger(self) -> Ledger:
         return Ledger.load(self.folder / "ledger.jsonl")
 
-    def evaluate(self, data: Any, *, withheld: bool = True, quiet: bool = True) -> Evaluation:
-        """Measure the run on a table with targets. `evaluate(...).json()` is what the command line prints."""
+    @cached_property
+    def witnesses(self) -> store.Trust:
+        """What is kept of validation rows to judge confidence by, by task; nothing in a run of an older version."""
+        return store.load(self.folder, folders.manifest(self.folder)["files"])
+
+    def evaluate(self, data: Any, *, withheld: bool = True, abstain: float | None = None,
+                 quiet: bool = True) -> Evaluation:  # fmt: skip
+        """Measure the run on a table with targets. `evaluate(...).json()` is what the command line prints.
+
+        `abstain`: also the share of rows that `predict(..., abstain=...)` answers, and the accuracy among them.
+        """
+        terms = make_terms(self.assembly, self.witnesses, self.folder, abstain=abstain)
         part = self._part(data)
         with Display(quiet).bar("scoring", len(part.rows)) as bar:
-            return evaluate(self.assembly, part, self.runtime, Ledger(), withheld=withheld, step=bar.advance)
+            return evaluate(self.assembly, part, self.runtime, Ledger(), withheld=withheld, step=bar.advance,
+                            trust=self.witnesses, thresholds=terms.thresholds,
+                            train=fingerprints.load(self.folder))  # fmt: skip
+
+    def leave_out(self, column: str, *, out: str | Path, data: Any = None, folds: int | None = None,
+                  quiet: bool = True) -> LeftOut:  # fmt: skip
+        """Train this run's spec anew without each group of rows, and score the group; see `polymodal.leave_out`."""
+        return leave_out(data, spec=self.spec, column=column, out=out, folds=folds, quiet=quiet)
 
     def predict(self, data: Any, *, out: str | Path | None = None, keep: bool = False, on_bad: str | None = None,
+                sets: float | None = None, abstain: float | None = None,
                 quiet: bool = True) -> list[Line] | int:  # fmt: skip
-        """One answer per row, in order: a list of dicts, or the number of rows written when `out` names a file."""
+        """One answer per row, in order: a list of dicts, or the number of rows written when `out` names a file.
+
+        `sets`: besides, a set of classes or an interval that holds the truth in this share of rows. `abstain`: the
+        accuracy wanted among the rows that are answered; those of too little confidence are left empty.
+        """
+        display, asked = Display(quiet), sets is not None or abstain is not None
+        terms = make_terms(self.assembly, self.witnesses if asked else {}, self.folder, sets=sets, abstain=abstain)
+        for note in terms.notes():
+            display.say(note)
         part = self._part(data)
-        with Display(quiet).bar("predicting", len(part.rows)) as bar:
-            lines = predict(self.assembly, part, self.runtime, Ledger(), on_bad=on_bad, keep=keep, step=bar.advance)
+        with display.bar("predicting", len(part.rows)) as bar:
+            lines = predict(self.assembly, part, self.runtime, Ledger(), on_bad=on_bad, keep=keep, step=bar.advance,
+                            terms=terms)  # fmt: skip
             return list(lines) if out is None else write(lines, Path(out))
 
     def _part(self, data: Any) -> Part:
@@ -173,14 +230,60 @@ class Run:
         return Part(table, np.arange(len(table)))
 
 
-def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | None = None) -> Inspection:
+def leave_out(
+    data: Any = None,
+    *,
+    spec: str | Path | Mapping[str, Json] | Spec,
+    column: str,
+    out: str | Path,
+    folds: int | None = None,
+    quiet: bool = False,
+) -> LeftOut:
+    """Score every group of rows by a model that was trained without it: leave one speaker, case or fold out.
+
+    A group is a value of `column`; `folds` deals the values into so many groups. `out` gets a run folder for each
+    group; those that are finished are not repeated. The result has each group's scores, their mean and spread, and all
+    rows measured together; `.against(other)` is the paired difference between two of them.
+    """
+    plan = _as_spec(spec)
+    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    if isinstance(data, str | Path):
+        plan = replace(plan, data=replace(plan.data, train=str(data)))
+    return leave_groups_out(plan, table, column, Path(out), folds=folds, display=Display(quiet))
+
+
+def baselines(
+    data: Any = None,
+    *,
+    spec: str | Path | Mapping[str, Json] | Spec,
+    names: Sequence[str] | None = None,
+    settings: Mapping[str, Json] | None = None,
+    quiet: bool = True,
+) -> dict[str, Evaluation]:
+    """Fit simple models on the spec's training rows and measure them on its test rows, else on the validation rows.
+
+    The rows and measures are those of a model trained with the spec, so that the two can be compared row by row.
+    `names`: of baselines (`polymodal parts baseline`), all that the inputs suit when not given; `settings` of each, by
+    its name.
+    Needs scikit-learn, `pip install "polymodal[sklearn]"`. Raises SpecError and TableError.
+    """
+    plan = _as_spec(spec)
+    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    return fit_baselines(plan, table, names, settings, display=Display(quiet))
+
+
+def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | None = None,
+          target: str | Sequence[str] | None = None) -> Inspection:  # fmt: skip
     """Read every cell of a table; what was found has `.json()` and prints as text.
 
     With a spec its readers read the cells of its tables, and its splits are searched for leaks; without one the
-    columns' types are guessed.
+    columns' types are guessed, and `target` names the columns that no other column should give away.
     """
     if spec is None:
-        return inspect(open_table(data))
+        rows = open_table(data)
+        asked = [target] if isinstance(target, str) else list(target or ())
+        rows.need(asked, "target")
+        return inspect(rows, answers=asked)
     plan = specs.validate(_as_spec(spec))
     table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
     parts = open_parts(plan, table)
@@ -191,10 +294,16 @@ def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | No
     return inspect(parts["train"].table, parts=parts, inputs=inputs, targets=answers)
 
 
-def _as_spec(spec: str | Path | Mapping[str, Json] | Spec) -> Spec:
+def _as_spec(spec: str | Path | Mapping[str, Json] | Spec, preset: str | None = None) -> Spec:
     if isinstance(spec, Spec):
+        if preset is not None:
+            raise SpecError("preset", "stands beside a spec that is parsed already", given=preset,
+                            advice="the spec as a path or plain values")  # fmt: skip
         return spec
-    return specs.load(spec) if isinstance(spec, str | Path) else specs.parse(dict(spec))
+    named = {} if preset is None else {"preset": preset}
+    if isinstance(spec, str | Path):
+        return specs.load(spec, [f"{k}={v}" for k, v in named.items()])
+    return specs.parse({**spec, **named})
 
 
 def make_scenes(folder: str | Path, **options: Any) -> Path:

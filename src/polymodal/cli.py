@@ -13,7 +13,7 @@ from typing import Any
 from polymodal import __version__
 from polymodal.core.errors import Stopped, UserError
 
-EPILOG = "Start with `polymodal demo`, or with `polymodal check TABLE` on rows of your own."
+EPILOG = "Start with `polymodal demo`, or on rows of your own: `polymodal train TABLE --target COLUMN --out RUN`."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,26 +83,55 @@ def parser() -> argparse.ArgumentParser:
     check = command("check", "read every cell, guess types, list bad cells, duplicates and leaks between splits")
     check.add_argument("table", nargs="?", help="CSV, JSONL, Parquet, a folder of class folders, or an IDX file")
     check.add_argument("--spec", help="read the columns as this spec says")
+    check.add_argument("--target", action="append", metavar="COLUMN", help="print the spec that train would guess")
+    check.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="no input (repeatable)")
+    check.add_argument("--preset", help="fast, good or best, for that spec (default: good)")
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
     train = command("train", "train a model; the run folder holds everything about it")
-    train.add_argument("spec", nargs="?", help="YAML file; not needed with --resume")
+    train.add_argument("spec", nargs="?", metavar="SPEC|TABLE",
+                       help="YAML file, or a table with --target; not needed with --resume")  # fmt: skip
+    train.add_argument("--target", action="append", metavar="COLUMN",
+                       help="what is to be learned from a table; all else is guessed (repeatable)")  # fmt: skip
+    train.add_argument("--ignore", action="append", default=[], metavar="COLUMN",
+                       help="a column of the table that is not to be an input (repeatable)")  # fmt: skip
+    train.add_argument("--preset", help="fast, good or best: settings that the spec does not give (a table: good)")
     train.add_argument("--out", required=True, help="the run folder")
     train.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
+    train.add_argument("--baselines", action="store_true", help="measure simple models beside it, on the same rows")
     train.add_argument("--resume", action="store_true", help="go on with a run that was broken off, bit for bit")
     train.add_argument("--quiet", action="store_true")
 
     evaluate = command("evaluate", "metrics with 95 %% intervals, per task, and with each input withheld")
-    _run_and_table(evaluate)
+    _run_and_table(evaluate, table="?")
+    leave = evaluate.add_argument_group("leaving groups out", "train RUN's spec, or a spec file, without each group")
+    leave.add_argument("--leave-out", metavar="COLUMN", help="score every value's rows by a model trained without them")
+    leave.add_argument("--out", metavar="DIR", help="folder for the runs; what is finished there is not repeated")
+    leave.add_argument("--folds", type=int, metavar="K", help="deal the values into K groups")
+    leave.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.add_argument("--no-withheld", action="store_true", help="skip measuring with each input withheld")
     evaluate.add_argument("--report", help="write an HTML report to this folder")
+    evaluate.add_argument("--abstain", type=float, metavar="LEVEL", help="also measure `predict --abstain LEVEL`")
 
     predict = command("predict", "one answer per row, in order")
     _run_and_table(predict)
     predict.add_argument("--out", required=True, help="a file ending in .csv, .jsonl or .parquet")
     predict.add_argument("--keep", action="store_true", help="add the input columns")
     predict.add_argument("--on-bad", choices=["fail", "skip", "missing"], help="what happens to rows with bad cells")
+    sets = "add sets of classes, and intervals, that hold the truth in this share of rows (0.9)"
+    predict.add_argument("--sets", type=float, metavar="LEVEL", help=sets)
+    abstain = "answer only rows sure enough that this share of the answers is right (0.95)"
+    predict.add_argument("--abstain", type=float, metavar="LEVEL", help=abstain)
+
+    baselines = command("baselines", "simple models on the training rows of a spec, measured on its test rows")
+    baselines.add_argument("spec", help="YAML file")
+    baselines.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
+    baselines.add_argument("--only", metavar="NAME,…", help="which; all that the inputs suit when not given")
+    baselines.add_argument("--give", action="append", default=[], metavar="NAME.SETTING=VALUE",
+                           help="a setting of a baseline, see `polymodal parts baseline` (repeatable)")  # fmt: skip
+    baselines.add_argument("--json", action="store_true", help="print one JSON object")
+    baselines.add_argument("--quiet", action="store_true")
 
     parts = command("parts", "every part in the catalogue, with its parameters")
     parts.add_argument("kind", nargs="?", help="reader, encoder.image, fusion, task, ...")
@@ -110,8 +139,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _run_and_table(command: argparse.ArgumentParser) -> None:
+def _run_and_table(command: argparse.ArgumentParser, table: str | None = None) -> None:
     command.add_argument("run", help="the run folder")
-    command.add_argument("table", help="CSV, JSONL, Parquet, a folder of class folders, or an IDX file")
+    command.add_argument("table", nargs=table, help="CSV, JSONL, Parquet, a folder of class folders, or an IDX file")
     command.add_argument("--trust", action="store_true", help="allow parts named by a dotted path (their code is run)")
     command.add_argument("--quiet", action="store_true")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polymodal.core.errors import UserError
+from polymodal.core.errors import UserError, shorten
 from polymodal.core.schema import Json, Parameter, describe, settable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from polymodal.core.spec import Spec
+
+BESIDE = 4  # inputs up to which what is left without each stands beside every measure
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".gz", "-ubyte")
 
 
 def demo(options: Namespace) -> None:
@@ -29,9 +37,22 @@ def check(options: Namespace) -> int:
 
     if options.table is None and options.spec is None:
         raise UserError("check", "needs a table, a spec, or both", advice="polymodal check rows.csv --spec spec.yaml")
-    found = look(options.table, spec=options.spec)
+    found = look(options.table, spec=options.spec, target=options.target)
     print(_one_line(found.json()) if options.json else found)
+    if options.spec is None and not options.json:
+        _show_guess(options)
     return 0
+
+
+def _show_guess(options: Namespace) -> None:
+    """The spec that `train` would guess for a target; without one, how to ask for it."""
+    from polymodal.api import draft
+
+    if options.target is None:
+        print(f"\nnext: polymodal train {options.table} --target COLUMN --out run")
+        return
+    guessed = draft(options.table, options.target, preset=options.preset, ignore=options.ignore)
+    print(f"\n# what `polymodal train` would make of it\n{guessed.text()}")
 
 
 def train(options: Namespace) -> None:
@@ -41,15 +62,60 @@ def train(options: Namespace) -> None:
     from polymodal.core import spec as specs
     from polymodal.core.errors import SpecError
 
-    stored = Path(options.out) / "spec.yaml"
+    stored, table = Path(options.out) / "spec.yaml", None
     if options.spec is None and not (options.resume and stored.is_file()):
-        raise SpecError("SPEC", "is needed", advice="polymodal train spec.yaml --out run")
-    plan = specs.load(options.spec or stored, options.set)
-    run = api.train(spec=plan, out=options.out, resume=options.resume, quiet=options.quiet)
+        raise SpecError("SPEC", "is needed", advice="polymodal train spec.yaml --out run, or TABLE --target COLUMN")
+    if options.spec is not None and (options.target or _is_table(Path(options.spec))):
+        table, plan = options.spec, _guess(options)
+    else:
+        plan = specs.load(options.spec or stored, options.set + _preset(options))
+    run = api.train(table, spec=plan, out=options.out, resume=options.resume, quiet=options.quiet,
+                    baselines=options.baselines)  # fmt: skip
     if not options.quiet and run.runtime.main:
         for name, found in run.metrics.items():
-            print(f"{name}\n{measures(found)}", file=sys.stderr)
+            shown = _beside(run) if name == "baselines" else measures(found)
+            print(f"{name}\n{shown}", file=sys.stderr)
+            _warn(f"{name}: ", found)
         print(f"report: {run.folder / 'report.html'}", file=sys.stderr)
+
+
+def _beside(run: Any) -> str:
+    """The model's main measures and those of simple models."""
+    from polymodal.work.beside import ranked, told
+
+    mains = {name: task.metric for name, task in run.assembly.model.tasks.items()}
+    return told(ranked(run.metrics, mains))
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_dir() or path.name.lower().endswith(TABLES)
+
+
+def _preset(options: Namespace) -> list[str]:
+    return [f"preset={options.preset}"] if options.preset else []
+
+
+def _guess(options: Namespace) -> Spec:
+    """The spec for a table of which only the target is told."""
+    from pathlib import Path
+
+    from polymodal import api
+    from polymodal.core.errors import SpecError
+    from polymodal.data.tables import open_table
+    from polymodal.work.job import refuse_used
+
+    table = open_table(options.spec)
+    if Path(options.spec).is_dir() or "-idx" in options.spec:
+        options.target = options.target or ["label"]
+    if not options.target:
+        raise SpecError("--target", "is needed to train on a table", given=options.spec,
+                        advice=f"one of its columns: {shorten(table.columns, 300)}")  # fmt: skip
+    if not options.resume:
+        refuse_used(Path(options.out))
+    found = api.draft(table, options.target, preset=options.preset, changes=options.set, ignore=options.ignore)
+    if not options.quiet:
+        print(found.told(table.name), file=sys.stderr)
+    return found.spec
 
 
 def evaluate(options: Namespace) -> None:
@@ -57,8 +123,15 @@ def evaluate(options: Namespace) -> None:
 
     from polymodal.api import load
 
+    if options.leave_out is not None:
+        return _leave_out(options)
+    for flag, given in (("--out", options.out), ("--folds", options.folds), ("--set", options.set)):
+        if given:
+            raise UserError(flag, "goes with --leave-out", given=given, advice="--leave-out COLUMN")
+    if options.table is None:
+        raise UserError("TABLE", "is needed", advice="polymodal evaluate run rows.csv")
     found = load(options.run, trust=options.trust).evaluate(
-        options.table, withheld=not options.no_withheld, quiet=options.quiet
+        options.table, withheld=not options.no_withheld, abstain=options.abstain, quiet=options.quiet
     )
     if options.report:
         from polymodal.work.report import write_report
@@ -67,14 +140,48 @@ def evaluate(options: Namespace) -> None:
         print(f"report: {write_report(Path(options.report), {'table': found})}", file=sys.stderr)
     plain = found.json()
     print(_one_line(plain) if options.json else measures(plain))
+    _warn("", plain)
+
+
+def _warn(split: str, plain: dict[str, Any]) -> None:
+    """What speaks against believing the measures, on standard error."""
+    for warning in plain.get("warnings", []):
+        print(f"warning: {split}{warning['text']}", file=sys.stderr)
+
+
+def _leave_out(options: Namespace) -> None:
+    from pathlib import Path
+
+    from polymodal import api
+
+    if options.out is None:
+        raise UserError("--out", "is needed with --leave-out", advice="--out folder")
+    spec = api.plan_of(options.run, options.set, trust=options.trust)
+    found = api.leave_out(
+        options.table, spec=spec, column=options.leave_out, out=options.out, folds=options.folds, quiet=options.quiet
+    )
+    print(_one_line(found.json()) if options.json else found.text().rstrip())
+    print(f"report: {Path(options.out) / 'report.html'}", file=sys.stderr)
 
 
 def predict(options: Namespace) -> None:
     from polymodal.api import load
 
     run = load(options.run, trust=options.trust)
-    rows = run.predict(options.table, out=options.out, keep=options.keep, on_bad=options.on_bad, quiet=options.quiet)
+    rows = run.predict(options.table, out=options.out, keep=options.keep, on_bad=options.on_bad, sets=options.sets,
+                       abstain=options.abstain, quiet=options.quiet)  # fmt: skip
     print(f"{options.out}: {rows} rows", file=sys.stderr)
+
+
+def baselines(options: Namespace) -> None:
+    from polymodal import api
+    from polymodal.core import spec as specs
+    from polymodal.work.beside import text
+
+    names = [name.strip() for name in options.only.split(",")] if options.only else None
+    found = api.baselines(spec=specs.load(options.spec, options.set), names=names,
+                          settings=specs.override({}, options.give), quiet=options.quiet)  # fmt: skip
+    print(_one_line({"baselines": {n: e.json() for n, e in found.items()}}) if options.json else text(found))
 
 
 def parts(options: Namespace) -> None:
@@ -124,16 +231,20 @@ def _one_line(plain: Json) -> str:
 
 
 def measures(plain: dict[str, Any]) -> str:
-    """Measures as aligned text: value, 95 % interval, and each input withheld."""
+    """Measures as aligned text: value, 95 % interval, and each input withheld (many: for the first measure)."""
     lines = [f"  {plain['rows']} rows"]
     for task, found in plain["tasks"].items():
         for name, m in found.items():
-            blind = "".join(
-                f"   without {i}: {_number(w['tasks'][task][name]['value'])}"
-                for i, w in plain.get("withheld", {}).items()
-            )
+            blind = [f"without {i}: {_number(w['tasks'][task][name]['value'])}"
+                     for i, w in plain.get("withheld", {}).items()]  # fmt: skip
+            beside = "".join(f"   {b}" for b in blind) if len(blind) <= BESIDE else ""
             low, high = m["ci95"] or (None, None)
-            lines.append(f"  {task}.{name:<20} {_number(m['value'])}  [{_number(low)}, {_number(high)}]{blind}")
+            lines.append(f"  {task}.{name:<20} {_number(m['value'])}  [{_number(low)}, {_number(high)}]{beside}")
+            lines += [f"      {b}" for b in blind] if not beside and name == next(iter(found)) else []
+    for task, fitted in plain.get("calibration", {}).items():
+        if "temperature" in fitted:
+            before, after = (_number(fitted[k]["calibration_error"]["value"]).strip() for k in ("before", "after"))
+            lines.append(f"  {task}: temperature {fitted['temperature']:.3g}, calibration error {before} -> {after}")
     if plain["ledger"]:
         lines.append(f"  ledger: {plain['ledger']}")
     return "\n".join(lines)

@@ -52,7 +52,7 @@ def test_packed_samples_are_gathered_as_collate_stacks_them(lengths: list[int], 
     for number, sample in enumerate(samples):
         for name, value in shelf.sample(number).items():
             assert np.array_equal(value, sample[name])
-    assert shelf.slots == {n * 7: n for n in range(len(samples))}
+    assert dict(shelf.slots.items()) == {n * 7: n for n in range(len(samples))}
     cache.close()
 
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polymodal.core.errors import SpecError, TableError
-from polymodal.data import delimited, lines, parquet
+from polymodal.data import delimited, lines, spill
 from polymodal.data.tables import Table, open_table
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -199,13 +199,13 @@ def test_jsonl_with_broken_lines(tmp_path: Path) -> None:
         assert wanted in found
 
 
-@pytest.mark.parametrize("limit", [0, 1 << 28])
+@pytest.mark.parametrize("limit", [-1, 1 << 28])
 def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    """In memory and memory-mapped alike, over several row groups."""
-    mapped: list[str] = []
-    real = parquet._mapped
-    monkeypatch.setattr(parquet, "_mapped", lambda file, name: (mapped.append(name), real(file, name))[1])
-    monkeypatch.setattr(parquet, "IN_MEMORY", limit)
+    """In memory and on disk alike, over several row groups."""
+    monkeypatch.setattr(spill, "IN_MEMORY", limit)
+    on_disk: list[spill.BlockColumn] = []
+    real = spill.BlockColumn.__init__
+    monkeypatch.setattr(spill.BlockColumn, "__init__", lambda self, on: (on_disk.append(self), real(self, on))[1])
     made = pa.table({
         "image": [{"bytes": b"12", "path": None}, {"bytes": None, "path": "x.png"}, None],
         "a.b": pa.array(["x", "", None]).dictionary_encode(),
@@ -226,7 +226,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) ->
     assert table.column("price") == [125.0, None, -5.0]
     assert table.column("list") == [["a", "b"], [], None]
     assert cells(table) == [[table.column(c)[r] for c in table.columns] for r in range(3)]
-    assert len(mapped) == (0 if limit else 7)
+    assert len(on_disk) == (7 if limit < 0 else 0)
 
 
 def test_parquet_reads_only_what_is_asked_for(tmp_path: Path) -> None:

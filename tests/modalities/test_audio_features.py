@@ -117,3 +117,30 @@ def test_bands_without_a_bin_are_refused():
     with pytest.raises(SpecError, match="hold no bin") as error:
         Features(**{**SETTINGS, "mels": 256})
     assert "1024" in error.value.advice
+
+
+@pytest.mark.parametrize("top_db", [20.0, 45.0])
+def test_no_band_lies_deeper_than_top_db_under_the_loudest(top_db):
+    wave = (np.sin(np.arange(4000) * 0.3) * np.linspace(0, 1, 4000) ** 4).astype(np.float32)
+    plain = Features(**SETTINGS)(wave).astype(np.float64)
+    decibels = 10.0 * plain / np.log(10.0)
+    expected = np.maximum(decibels, decibels.max() - top_db) * np.log(10.0) / 10.0
+    assert (decibels.max() - decibels).max() > 45.0, "the sound must be deep enough for the test"
+    np.testing.assert_allclose(Features(**SETTINGS, top_db=top_db)(wave), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("deltas", [0, 1, 2])
+def test_deltas_are_slopes_of_least_squares_over_five_frames(deltas):
+    wave = np.random.default_rng(3).standard_normal(3000).astype(np.float32)
+    plain = Features(**SETTINGS, mfccs=7)(wave).astype(np.float64)
+    expected = [plain]
+    for _ in range(deltas):
+        padded = np.vstack([expected[-1][:1]] * 2 + [expected[-1]] + [expected[-1][-1:]] * 2)
+        lines = [np.polyfit(np.arange(5), padded[t : t + 5], 1)[0] for t in range(len(plain))]
+        expected.append(np.array(lines))
+    features = Features(**SETTINGS, mfccs=7, deltas=deltas)
+    assert features.bands == 7 * (1 + deltas)
+    found = features(wave)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.hstack(expected), atol=1e-4)
+    np.testing.assert_allclose(features.bands_of(found), Features(**SETTINGS, mfccs=7).bands_of(found[:, :7]))

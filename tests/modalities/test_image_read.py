@@ -59,7 +59,8 @@ FORMS = [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG
          ("GIF", "P"), ("BMP", "RGB"), ("TIFF", "RGB"), ("WEBP", "RGB"), ("PPM", "RGB")]  # fmt: skip
 DEEP = Image.fromarray((np.arange(400, dtype=np.uint16) * 160).reshape(20, 20))
 CELLS = [*(encode(noise(), kind, mode) for kind, mode in FORMS), encode(DEEP, "PNG"), noise(), np.asarray(noise()),
-         np.asarray(noise())[..., 0], np.asarray(noise())[..., :1], np.asarray(noise().convert("RGBA"))]  # fmt: skip
+         DEEP, np.asarray(DEEP), np.asarray(noise())[..., 0], np.asarray(noise())[..., :1],
+         np.asarray(noise().convert("RGBA"))]  # fmt: skip
 BAD = [
     b"",
     b"a plain text",
@@ -68,8 +69,9 @@ BAD = [
     3,
     "photo.jpg",
     None,
-    np.zeros((4, 4)),
-    Image.new("F", (4, 4)),
+    np.full((4, 4), 300.0),
+    np.zeros((4, 4), complex),
+    Image.new("F", (4, 4), 2.0),
 ]
 EVERYTHING = {
     "crop": [0.3, 1], "flip": 0.5, "flip_vertical": 0.5, "rotate": 20, "scale": 0.2, "brightness": 0.3, "contrast": 0.3,
@@ -273,7 +275,7 @@ def test_text_that_calls_itself_a_picture() -> None:
 
 
 def test_cells_of_a_wrong_type() -> None:
-    for cell, reason in ((7, "int"), ("a.jpg", "str"), (np.zeros((4, 4), np.float32), "float32"),
+    for cell, reason in ((7, "int"), ("a.jpg", "str"), (np.full((4, 4), -1.0, np.float32), "floating-point"),
                          (np.zeros((3, 5, 5), np.uint8), "shape"), (np.zeros((0, 4), np.uint8), "pixels")):  # fmt: skip
         with pytest.raises(BadCell, match=reason):
             ImageReader().decode(cell)

@@ -22,6 +22,12 @@ def test_a_configuration_is_fetched_once(tmp_path: Path) -> None:
     assert again.to_dict() == stored_config(tmp_path / "files").to_dict() == config.to_dict()
 
 
+def test_a_model_type_stands_for_its_own_configuration(tmp_path: Path) -> None:
+    config = fetch_config("resnet", tmp_path, "here")
+    assert (config.depths, config.hidden_sizes) == ([3, 4, 6, 3], [256, 512, 1024, 2048])  # ResNet-50, Table 1
+    assert (tmp_path / "config.json").exists()
+
+
 def test_weights_are_the_published_ones(tmp_path: Path) -> None:
     model = BertModel(TINY)
     model.save_pretrained(tmp_path / "hub")
@@ -77,3 +83,14 @@ def test_stored_files_that_are_missing_or_spoilt(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"config\.json"):
         stored_config(tmp_path)
+
+
+def test_reading_weights_from_a_folder_draws_no_bar(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    BertModel(TINY).save_pretrained(tmp_path / "hub")
+    enabled = logging.is_progress_bar_enabled()
+    capfd.readouterr()
+    weights(AutoModel, str(tmp_path / "hub"), TINY, "encoder.name")
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled() == enabled

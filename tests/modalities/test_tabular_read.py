@@ -14,8 +14,9 @@ from polymodal.core.checks import check_reader
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.seeds import generator
 from polymodal.modalities.tabular.cells import MISSING, category, is_missing, number
-from polymodal.modalities.tabular.columns import looks_numeric, normal_score, sign_log
+from polymodal.modalities.tabular.columns import normal_score, sign_log
 from polymodal.modalities.tabular.read import TabularReader
+from polymodal.modalities.tabular.tally import looks_numeric
 
 ROWS = [
     {"price": 9.5, "brand": "Acme", "stock": 3},

@@ -150,12 +150,21 @@ def test_long_texts_are_cut_and_counted():
     assert reader("one two three one two")["ids"].tolist() == reader("one two three")["ids"].tolist()
 
 
+def test_cost_is_the_number_of_tokens():
+    """Not of characters: of texts that are cut, or of words of many pieces, these say little."""
+    reader = fitted()
+    texts = ["a brown dog", "dog", "a", "dog " * 500, ""]
+    assert [reader.cost(text) for text in texts] == [len(reader(text)["ids"]) for text in texts]
+    assert reader.cost(7) == len(reader(7)["ids"])
+
+
 def test_very_long_text_is_quick():
     reader, text = fitted(clean="tweet"), "a brown @dog &amp; 狗 " * 600_000
     assert len(text) > 10_000_000
     begin = time.perf_counter()
     assert len(reader(text)["ids"]) == 128
-    assert reader.cost(text) == 64 * 128
+    assert reader.cost(text) == 128
+    assert TextReader().cost(text) == 64 * 128
     assert len(reader.show(text)["data"]) == 500
     assert time.perf_counter() - begin < 1
 

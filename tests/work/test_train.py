@@ -18,6 +18,7 @@ import torch
 import polymodal
 from polymodal.core.errors import RunError, SpecError, Stopped, UserError
 from polymodal.work import step as steps
+from polymodal.work.checkpoint import Checkpoints, State
 
 ROWS = 160
 
@@ -93,15 +94,7 @@ def test_a_run_that_breaks_off_goes_on_exactly(
     """Fail in step `stop` as a crash would, with checkpoints every three steps; resume; compare with no break."""
     settings = {"checkpoint_steps": 3, "drop": 0.2, **extra}
     fit(tmp_path / "whole", **settings)
-    finite, calls = steps._check_finite, [0]
-
-    def crash(*args: object) -> None:
-        calls[0] += 1
-        if calls[0] == min(stop, 12 if extra else stop):
-            raise MemoryError("the power went")
-        finite(*args)
-
-    monkeypatch.setattr(steps, "_check_finite", crash)
+    crash_at(monkeypatch, min(stop, 12) if extra else stop)
     with pytest.raises(MemoryError):
         fit(tmp_path / "broken", **settings)
     monkeypatch.undo()
@@ -112,17 +105,63 @@ def test_a_run_that_breaks_off_goes_on_exactly(
     assert timeless[0] == timeless[1]
 
 
+def crash_at(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    """The power goes in this step of the optimiser."""
+    finite, calls = steps._check_finite, [0]
+
+    def crash(*args: object) -> None:
+        calls[0] += 1
+        if calls[0] == stop:
+            raise MemoryError("the power went")
+        finite(*args)
+
+    monkeypatch.setattr(steps, "_check_finite", crash)
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit(tmp_path / "whole")
-    monkeypatch.setattr("polymodal.work.checkpoint.Checkpoints.clear", lambda self: None)
-    fit(tmp_path / "run")
+    settings = {"checkpoint_steps": 3}
+    fit(tmp_path / "whole", **settings)
+    crash_at(monkeypatch, 17)
+    with pytest.raises(MemoryError):
+        fit(tmp_path / "run", **settings)
+    monkeypatch.undo()
     (newest,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     data = bytearray((newest / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (newest / "model.safetensors").write_bytes(data)
-    (tmp_path / "run" / "run.json").unlink()
+    polymodal.train(table(), spec=plan(**settings), out=tmp_path / "run", resume=True, quiet=True)
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+
+
+def test_a_training_that_was_done_is_only_scored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails after the last epoch costs no epoch, and no optimiser state is kept for it."""
+    fit(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("polymodal.work.job._write", lambda *args, **more: (_ for _ in ()).throw(MemoryError("full")))
+        with pytest.raises(MemoryError):
+            fit(tmp_path / "run")
+    (newest,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert [p.name for p in newest.iterdir()] == ["state.json"]
+    monkeypatch.setattr(steps, "step", None)
+    monkeypatch.setattr("polymodal.work.train.step", None)
     polymodal.train(table(), spec=plan(), out=tmp_path / "run", resume=True, quiet=True)
     assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+
+
+def test_short_epochs_share_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saving that takes long beside the epochs is put off, but not to the loss of the best weights."""
+    saves, save = [], Checkpoints.save
+
+    def slow(self: Checkpoints, state: State, *rest: object) -> None:
+        saves.append(state.epoch)
+        save(self, state, *rest)
+        self.cost = 3600.0
+
+    fit(tmp_path / "often")
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    fit(tmp_path / "seldom")
+    assert saves == [1, 4]
+    assert digest(tmp_path / "seldom") == digest(tmp_path / "often")
 
 
 PROGRAM = """

@@ -62,6 +62,14 @@ PARTS: dict[str, dict[str, str]] = {
         "labels": "polymodal.tasks.targets:Labels",
         "number": "polymodal.tasks.targets:Number",
     },
+    "baseline": {
+        "majority": "polymodal.simple.majority:Majority",
+        "linear": "polymodal.simple.linear:LinearTable",
+        "boosted_trees": "polymodal.simple.boosted_trees:BoostedTrees",
+        "tfidf": "polymodal.simple.tfidf:Tfidf",
+        "mel_svm": "polymodal.simple.mel_svm:MelSVM",
+        "frozen_trees": "polymodal.simple.frozen_trees:FrozenTrees",
+    },
 }
 DEFAULT_ENCODER = {"image": "cnn", "text": "gru", "audio": "gru", "tabular": "mlp"}
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -118,6 +126,7 @@ EXTRAS = {
     "soundfile": "audio",
     "soxr": "audio",
     "tensorboard": "track",
+    "sklearn": "sklearn",
 }
 
 

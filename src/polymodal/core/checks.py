@@ -18,7 +18,19 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polymodal.core.contracts import Attention, Encoder, Fusion, Prediction, Reader, TargetReader, Task
+from polymodal.core.contracts import (
+    Attention,
+    Bounded,
+    Calibrated,
+    Encoder,
+    Fusion,
+    Prediction,
+    Reader,
+    Sample,
+    Selective,
+    TargetReader,
+    Task,
+)
 from polymodal.core.errors import BadCell
 from polymodal.core.schema import Json
 from polymodal.core.seeds import generator
@@ -271,6 +283,26 @@ def check_reader(make: Callable[[], Reader], cells: Sequence[object], bad: Seque
         assert reader.cost(cell) >= 0, "cost must not be negative"
         assert all(len(plain[k]) > 0 for k in reader.ragged), f"cell {number}: a present cell is empty"
     _check_bad(reader.decode, bad)
+    if hasattr(reader, "decode_all"):
+        _check_all_at_once(reader, cells, bad)
+    if hasattr(reader, "fingerprints"):
+        _check_fingerprints(reader, other, cells)
+
+
+def _check_fingerprints(reader: Any, other: Any, cells: Sequence[object]) -> None:
+    """The same words for the same cell, whatever stands beside it and whichever reader with this field reads it."""
+    samples = [reader.decode(cell) for cell in cells]
+    kept = [{k: v.copy() for k, v in sample.items()} for sample in samples]
+    words = reader.fingerprints(list(cells), samples)
+    form = f"{words.dtype} {words.shape}"
+    assert words.dtype == np.uint64, f"fingerprints must be uint64 [{len(cells)}, words], not {form}"
+    assert words.ndim == 2, f"fingerprints must be uint64 [{len(cells)}, words], not {form}"
+    assert len(words) == len(cells), f"fingerprints must be uint64 [{len(cells)}, words], not {form}"
+    assert 0 <= reader.alike < 64 * words.shape[1], f"alike, {reader.alike}, is no number of these bits"
+    for number, cell in enumerate(cells):
+        _same(samples[number], kept[number], f"cell {number}: fingerprints changed the decoded sample")
+        alone = other.fingerprints([cell], [other.decode(cell)])
+        assert (alone == words[number]).all(), f"cell {number} has another fingerprint by itself in a new reader"
 
 
 def check_target(make: Callable[[], TargetReader], cells: Sequence[object], bad: Sequence[object] = ()) -> None:
@@ -296,6 +328,27 @@ def _fitted(make: Callable[[], Any], contract: type, cells: Sequence[object]) ->
     assert reader.field == field, "fit must set reader.field"
     other.field = _check_plain(field, "the field")
     return reader, other
+
+
+def _check_all_at_once(reader: Any, cells: Sequence[object], bad: Sequence[object]) -> None:
+    """`decode_all` gives what `decode` does, bit for bit, with and without bad cells among the good ones."""
+    for mixed in (cells, [*bad[:1], *cells, *bad[1:]], cells[:1], []):
+        found = list(reader.decode_all(list(mixed)))
+        assert len(found) == len(mixed), f"decode_all gives {len(found)} samples for {len(mixed)} cells"
+        for number, (cell, sample) in enumerate(zip(mixed, found, strict=True)):
+            alone = _decoded(reader, cell)
+            if isinstance(sample, BadCell) or isinstance(alone, BadCell):
+                said, expected = (x.reason if isinstance(x, BadCell) else "a sample" for x in (sample, alone))
+                assert said == expected, f"{cell!r}: decode_all gives {said!r}, decode {expected!r}"
+            else:
+                _same(sample, alone, f"cell {number} by decode_all")
+
+
+def _decoded(reader: Any, cell: object) -> Sample | BadCell:
+    try:
+        return reader.decode(cell)
+    except BadCell as error:
+        return error
 
 
 def _check_bad(read: Callable[[object], object], bad: Sequence[object]) -> None:
@@ -341,12 +394,13 @@ def check_task(make: Callable[[], Any], streams: Streams, fused: Stream, target:
     part.eval()
     with torch.no_grad():
         answer = part.respond(streams, fused)
-        predictions = part.predict(answer, [Row(i) for i in range(rows)])
+        predictions = part.predict(answer, _numbered(rows))
         assert len(predictions) == rows, f"{len(predictions)} predictions for {rows} rows"
         assert all(isinstance(p, Prediction) for p in predictions), "predictions must be Prediction"
         _check_plain([p._asdict() for p in predictions], "a prediction")
         _check_answers(part, streams, fused, answer)
         _check_records(part, part.score(answer, target), int(target.present.sum()))
+        _check_trust(part, answer, target)
     _check_saving(part, make, lambda p: torch.cat([v.flatten() for v in p(streams, fused, None).values()]))
 
 
@@ -378,3 +432,47 @@ def _check_records(part: Any, records: dict[str, np.ndarray], known: int) -> Non
         for name, values in measures.items():
             same = np.allclose(found[name][0], values[weighting], equal_nan=True)
             assert same, f"{name}: a weight of 2 is not a row twice"
+
+
+def _check_trust(part: Any, answer: dict[str, Tensor], target: Target) -> None:
+    """What a task offers of Calibrated, Bounded and Selective, each being optional."""
+    records, rows = part.score(answer, target), len(target.present)
+    known = int(target.present.sum())
+    if isinstance(part, Bounded):
+        strange = part.strangeness(records)
+        assert strange.shape == (known,), f"strangeness is {strange.shape}, not one number per row"
+        assert not np.isnan(strange).any(), "strangeness is not a number"
+        small, large = (part.extents(records, np.full(known, limit)) for limit in (0.1, 1.0))
+        assert (small <= large).all(), "a larger limit gives a smaller region"
+        for limit in (-np.inf, 1.0, np.inf):
+            regions = part.region(answer, np.full(rows, limit))
+            _check_plain(regions, "a region")
+            assert [set(r) for r in regions] == [set(part.bounds)] * rows, f"a region for each row, with {part.bounds}"
+    said = [p.confidence for p in part.predict(answer, _numbered(rows))]
+    if isinstance(part, Selective):
+        sure, right = part.certainty(records)
+        known_said = np.array(said)[target.present.cpu().numpy()]
+        assert np.allclose(sure, known_said), "certainty is not the confidence of predictions"
+        assert right.dtype == bool, f"certainty gives {right.dtype}, not whether an answer is right"
+    if isinstance(part, Calibrated):
+        _check_calibrated(part, records, answer, target)
+
+
+def _check_calibrated(part: Any, records: dict[str, np.ndarray], answer: dict[str, Tensor], target: Target) -> None:
+    part, rows = copy.deepcopy(part), len(target.present)
+    values = [p.value for p in part.predict(answer, _numbered(rows))]
+    calibrated = part.calibrate(copy.deepcopy(records))
+    assert [p.value for p in part.predict(answer, _numbered(rows))] == values, "calibrating changed an answer's value"
+    _check_plain(part.calibrated(), "calibrated")
+    scored = part.score(answer, target)
+    moved = part.calibration(scored, np.ones((1, int(target.present.sum()))))
+    for name, one, two in ((n, calibrated[n], scored[n]) for n in scored):
+        assert np.allclose(one, two, atol=1e-6), f"calibrate gives other records than score: {name}"
+    for name, one, two in ((n, part.uncalibrated(scored)[n], records[n]) for n in records):
+        assert np.allclose(one, two, atol=1e-6), f"uncalibrated gives other records than before: {name}"
+    measured = part.measure(scored, np.ones((1, int(target.present.sum()))))
+    assert all(np.allclose(moved[n], measured[n], equal_nan=True) for n in moved), "calibration differs from measure"
+
+
+def _numbered(rows: int) -> list[Row]:
+    return [Row(i) for i in range(rows)]

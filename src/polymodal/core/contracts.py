@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from polymodal.core.schema import Json
 from polymodal.core.seeds import Rng
 
 if TYPE_CHECKING:  # readers import this file and stay free of torch
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
     from polymodal.core.streams import Answer, Cells, Notes, Row, Stream, Streams, Target
@@ -38,6 +38,12 @@ class Reader(Protocol):
     A cell is what the table holds: text, a number, the `bytes` of a file (when `files`; the data room opens files), an
     array, a PIL picture; or, when `record`, a dict from column name to cell. Missing cells never reach a reader.
     Calling is `finish(decode(cell), rng)`: `decode` is exact and may be cached, `finish` augments and normalises.
+
+    Optional: `decode_all(cells)`, what `decode` gives for each of several cells, or the BadCell that it raises (as a
+    value); it is used where it is there, and must be the same bit for bit.
+
+    Optional: `fingerprints(cells, samples)`, some words of 64 bits for each decoded cell, and `alike`, how many of
+    their bits may differ between cells that are nearly the same; see `core.fingerprints`.
     """
 
     files: ClassVar[bool]  # text in a cell is the path of a file
@@ -127,3 +133,87 @@ class Task(Protocol):
     ) -> Records: ...  # rows where present; columns [n, ...], with "error"
     def measure(self, records: Records, weights: Float[np.ndarray, "W n"]) -> dict[str, Float[np.ndarray, " W"]]: ...
     def charts(self, records: Records) -> list[Json]: ...  # plain data for the report: {"kind": "confusion", ...}
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """Optional for a task: its confidence is fitted once more, on validation rows, after the training.
+
+    What is fitted lives in persistent buffers, is used in `predict` and `score`, and never changes an answer's value.
+    """
+
+    def calibrate(self, records: Records) -> Records: ...  # fits; the records as `score` gives them from now on
+    def uncalibrated(self, records: Records) -> Records: ...  # as if it never had been
+    def calibrated(self) -> dict[str, Json]: ...  # what was fitted: {"temperature": 1.3}
+    def calibration(
+        self, records: Records, weights: Float[np.ndarray, "W n"]
+    ) -> dict[str, Float[np.ndarray, " W"]]: ...  # those measures that it moves
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """Optional for a task: answers that hold the truth as often as wanted, by split conformal prediction.
+
+    A row's region is every answer that is no stranger than a limit; `work.trust` finds the limit on validation rows.
+    """
+
+    bounds: tuple[str, ...]  # the columns of a region, by their suffix after the task's name: "set"; "low", "high"
+    extent: str  # what its size is called among the measures: "set_size", "interval_width"
+
+    def strangeness(self, records: Records) -> Float[np.ndarray, " n"]: ...  # of the truth, given the row
+    def region(self, answer: Answer, limit: Float[np.ndarray, " B"]) -> list[dict[str, Json]]: ...  # by suffix
+    def extents(self, records: Records, limit: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]: ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """Optional for a task: its answers are right or wrong, and `Prediction.confidence` says how sure they are."""
+
+    def certainty(
+        self, records: Records
+    ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]: ...  # the confidence; whether the answer is right
+
+
+Answers = dict[str, np.ndarray]  # as `streams.Answer`, in numpy
+
+
+class Given(NamedTuple):
+    """One input of B rows as a baseline sees it: the table's cells, and what the input's own reader makes of them."""
+
+    cells: list[list[object]]  # [B][K] as in the table, files as their paths; None = missing
+    data: dict[str, np.ndarray]  # the distinct cells as read, each [N, ...]
+    index: np.ndarray  # type: ignore[assignment]  # [B, K] (row, column) -> cell as read, -1 = missing
+
+
+class Block(NamedTuple):
+    """Some rows as a baseline sees them."""
+
+    inputs: dict[str, Given]
+    encode: Callable[[], Answers]  # by input, [B, W]: the encoders' tokens, frozen and pooled; zeros where missing
+    rows: int
+
+
+class Goal(NamedTuple):
+    """What a baseline should learn to answer on n rows, all of which have a target."""
+
+    kind: Literal["class", "classes", "value"]
+    y: np.ndarray  # class: int64 [n], places in the task's classes; classes: bool [n, C]; value: float64 [n]
+    classes: int  # C; 0 for a value
+    score: Callable[[Answers, np.ndarray], float]  # of an answer for these of the n rows, by the task; larger = better
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """A simple model beside which a trained one is measured.
+
+    Built with `seed`, `types` (input -> the name of its reader: text, audio, ...) and `fields` (input -> what its
+    reader learned) wired; libraries are imported when used. `features` is called block by block, `fit` with those of
+    all training rows put together along the first axis. An answer is in the task's own terms: `logits` [n, C],
+    log-probabilities for a class and log-odds for a set of classes, or `value` [n].
+    """
+
+    @staticmethod
+    def takes(types: Sequence[str]) -> bool: ...  # whether it can be used on inputs of these types
+
+    def features(self, block: Block) -> np.ndarray: ...  # [B, ...]; a row's own, whatever the other rows are
+    def fit(self, features: np.ndarray, goal: Goal) -> Callable[[np.ndarray], Answers]: ...  # keeps nothing of it

@@ -21,10 +21,11 @@ class Data:
     split_column: str | None = None  # grouped: rows with equal values stay together; column: holds train, valid, test
     split_valid: str | None = None  # column: the value that marks validation rows, `valid` or `val` when not given
     split_test: str | None = None
+    leave_out: dict[str, list[str]] | None = None  # column: [values]; the test rows, whatever `split` says
     root: str | None = None  # folder that paths in cells start from; the table's own folder when not given
     encoding: str = "utf-8"
     on_bad: Literal["fail", "skip", "missing"] = "skip"
-    cache_mb: Natural = 1024  # memory for decoded cells; beyond it they are kept on disk
+    cache_mb: Natural = 256  # memory for decoded cells; beyond it they are kept on disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Train:
     patience: Positive | None = None  # stop after so many epochs without a better score
     monitor: str | None = None  # "task.metric"; the first task's own when not given
     precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False  # pictures lie in memory pixel by pixel, not channel by channel
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Gt(0), Le(1024)] | None = None
     workers: Natural = 0  # processes that read and augment

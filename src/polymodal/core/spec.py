@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from polymodal.core import catalog, yaml12
+from polymodal.core import catalog, html, presets, yaml12
 from polymodal.core.errors import SpecError, suggest
 from polymodal.core.schema import Json, check_settings, parameters
 from polymodal.core.settings import Data, EncoderExtras, Lora, Model, Train
@@ -93,6 +93,9 @@ class Spec:
     def text(self) -> str:
         return yaml12.dumps(self.json())
 
+    def _repr_html_(self) -> str:
+        return html.frame(html.source(self.text()))
+
     def dotted(self) -> list[PartSpec]:
         """Parts that come from outside the catalogue: their code must be trusted. None of them is imported."""
         found, left = [], self._outer()
@@ -174,10 +177,11 @@ def override(plain: Json, changes: list[str]) -> Json:
 def parse(plain: Json) -> Spec:
     """Plain values -> Spec, checking the form: sections, names and values, but no part's own settings yet."""
     _mapping(plain, "spec")
+    plain = presets.expand(plain)
     known = ("data", "inputs", "model", "attention", "fusion", "tasks", "train")
     for name in plain:
         if name not in known:
-            raise SpecError(str(name), "no section of this name", given=name, advice=suggest(name, known))
+            raise SpecError(str(name), "no section of this name", given=name, advice=suggest(name, (*known, "preset")))
     for name in ("inputs", "tasks"):
         if not plain.get(name):
             raise SpecError(name, "at least one is needed", advice=f"see `polymodal parts {name[:-1]}`")

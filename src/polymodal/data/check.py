@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from polymodal.core import catalog
+from polymodal.core import catalog, html
 from polymodal.core.contracts import Reader
-from polymodal.core.errors import BadCell, shorten
+from polymodal.core.errors import shorten
+from polymodal.core.fingerprints import mix
 from polymodal.core.schema import Json
 from polymodal.data.dataset import BLOCK, InputPlan, TargetPlan
-from polymodal.data.guess import KINDS, Kinds, guess_inputs, guess_task, looks_like, sample_of, split_column
+from polymodal.data.duplicates import Near, find_near
+from polymodal.data.fingerprints import marks_of, watch
+from polymodal.data.guess import KINDS, Kinds, guess_inputs, guess_task, look, sample_of, split_column
+from polymodal.data.leaks import Giveaway, giveaways
 from polymodal.data.ledger import Entry, explain
+from polymodal.data.prints import Prints
 from polymodal.data.source import MISSING, Memo, Seen, Source
 from polymodal.data.splits import Part
 from polymodal.data.tables import Table
@@ -58,7 +63,7 @@ class TargetFound:
     thin: dict[str, int]
 
 
-@dataclass
+@dataclass(repr=False)
 class Inspection:
     """What `inspect` found. `json()` is plain data; `str()` is for a person."""
 
@@ -70,9 +75,22 @@ class Inspection:
     leaks: list[Leak]
     targets: list[TargetFound]
     bad: list[Entry] = field(default_factory=list)
+    giveaways: list[Giveaway] = field(default_factory=list)  # columns that predict the target by themselves
+    near: list[Near] = field(default_factory=list)  # rows of a part that nearly repeat training rows
+    by_nature: list[str] = field(default_factory=list)  # inputs that repeat so much that `near` leaves them out
 
     def json(self) -> dict[str, Json]:
-        return {**asdict(self), "bad": [e._asdict() for e in self.bad]}
+        return {**asdict(self), "bad": [e._asdict() for e in self.bad], "near": [n.json() for n in self.near]}
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        head = ("column", "looks like", "missing", "distinct", "bad", "example")
+        rows = [[c.name, c.looks, c.example, f"{c.missing:,}", f"{c.distinct:,}", f"{c.bad:,}"] for c in self.columns]
+        beside = f"{self.rows:,} rows, {len(self.columns)} columns"
+        return html.frame(html.title(self.table, beside), html.grid([*head[:2], head[5], *head[2:5]], rows, words=3),
+                          html.lines(self._findings()))  # fmt: skip
 
     def __str__(self) -> str:
         head = ("column", "looks like", "missing", "distinct", "bad", "example")
@@ -93,6 +111,11 @@ class Inspection:
         told += [f"  … and {len(self.bad) - SHOWN} more"] if len(self.bad) > SHOWN else []
         told.append(f"duplicates: {self.duplicates} rows are equal to an earlier row")
         told += [f"leak: {k.rows} of {k.of} {k.part} rows share their {k.input} with training rows" for k in self.leaks]
+        for n in self.near:
+            told += [f"near: {n}", *n.lines()]
+        told += [f"near: {name} repeats by nature, in training too: not compared" for name in self.by_nature]
+        for g in self.giveaways:
+            told += [f"leak: {g}", f"  {g.advice}"]
         for t in self.targets:
             told.append(f"target {t.name}: {t.distinct} values, missing in {t.missing} rows")
             told += ["  it never changes: there is nothing to learn"] if t.distinct == 1 else []
@@ -103,34 +126,43 @@ class Inspection:
 
 def inspect(table: Table, *, parts: dict[str, Part] | None = None, inputs: dict[str, InputPlan] | None = None,
             targets: dict[str, TargetPlan] | None = None, readers: dict[str, Reader] | None = None,
-            kinds: Kinds = KINDS, progress: Callable[[int], None] | None = None) -> Inspection:  # fmt: skip
+            answers: Sequence[str] = (), kinds: Kinds = KINDS,
+            progress: Callable[[int], None] | None = None) -> Inspection:  # fmt: skip
     """Read every cell of a table, and of the tables of its `parts`, and say what was found.
 
     With `inputs` and `targets` (fitted readers, as a spec lays them over columns) these read the cells. Without, each
     column's type is guessed, and columns of files are read by `readers` (by the names in `kinds`; the catalogue's when
-    not given). Parts come from `parts`, or from a column that names them. `progress` is told of rows read.
+    not given). Parts come from `parts`, or from a column that names them. `answers` are target columns for which the
+    other columns are searched for one that gives them away, when there are no `targets`; else those of `targets` are.
+    `progress` is told of rows read.
     """
-    looks = {c: looks_like(sample_of(table, c), kinds) for c in table.columns}
+    looks = {c: look(table, c, kinds) for c in table.columns}
     parts = _parts_of(table) if parts is None else parts
     own = readers if readers is not None else _catalogued({looks[c] for c in looks} & {*kinds.endings.values()})
     tables = {id(t): t for t in (table, *(p.table for p in parts.values()))}
     bad: list[Entry] = []
     content: dict[int, dict[str, Source]] = {}
+    prints: dict[str, Prints] = {}
     for at, one in tables.items():
         if inputs is not None:
             planned = {n: Source(one, n, p.reader, p.columns, target=False, cache=None) for n, p in inputs.items()}
-            answers = [Source(one, n, p.reader, p.columns, target=True, cache=None) for n, p in (targets or {}).items()]
+            asked = [Source(one, n, p.reader, p.columns, target=True, cache=None) for n, p in (targets or {}).items()]
         else:
-            planned, answers = _guessed(one, looks, own, kinds), []
+            planned, asked = _guessed(one, looks, own, kinds), []
         content[at] = planned
-        bad += _read_all(one, [*planned.values(), *answers], progress)
+        if len(parts) > 1:
+            watch(planned, prints)
+        bad += _read_all(one, [*planned.values(), *asked], progress)
     raw = {c: Source(table, c, _AsItIs(), (c,), target=False, cache=None) for c in table.columns}
     _read_all(table, list(raw.values()), None)
     columns = [_column(table, c, looks[c], raw[c], bad) for c in table.columns]
-    whole = np.concatenate([s.ids for s in raw.values()], axis=1)
     found = [_target(table, c) for p in (targets or {}).values() for c in p.columns]
-    return Inspection(table.name, len(table), columns, len(whole) - len(np.unique(whole, axis=0)),
-                      {n: len(p.rows) for n, p in parts.items()}, _leaks(parts, content), found, bad)  # fmt: skip
+    seen = None if inputs is None else [c for p in inputs.values() for c in p.columns]
+    given = [g for c in [t.name for t in found] or answers for g in giveaways(table, c, seen, kinds=kinds)]
+    near, by_nature = _near(parts, content)
+    return Inspection(table.name, len(table), columns, _duplicates(list(raw.values())),
+                      {n: len(p.rows) for n, p in parts.items()}, _leaks(parts, content), found, bad,
+                      given, near, by_nature)  # fmt: skip
 
 
 class _AsItIs:
@@ -164,15 +196,19 @@ def _read_all(table: Table, sources: list[Source], progress: Callable[[int], Non
     for start in range(0, len(table), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(table)))
         for source in sources:
-            for i, k in source.unread(rows):
-                row = int(rows[i])
-                try:
-                    source.read(row, k, seen[source])
-                except BadCell as error:
-                    bad.append(Entry(table.name, row, source.column(k), source.file(row, k), error.reason, "found"))
+            for row, k, reason in source.read(rows, seen[source]):
+                bad.append(Entry(table.name, row, source.column(k), source.file(row, k), reason, "found"))
         if progress is not None:
             progress(len(rows))
     return bad
+
+
+def _duplicates(columns: list[Source]) -> int:
+    """Rows that are equal to an earlier one in every column: one number of 64 bits stands for a row."""
+    whole = np.zeros(len(columns[0].ids), np.uint64)
+    for source in columns:
+        whole = mix(whole ^ source.ids[:, 0].view(np.uint64))
+    return len(whole) - len(np.unique(whole))
 
 
 def _column(table: Table, name: str, looks: str, raw: Source, bad: list[Entry]) -> ColumnFound:
@@ -211,15 +247,30 @@ def _leaks(parts: dict[str, Part], content: dict[int, dict[str, Source]]) -> lis
     return found
 
 
+def _near(parts: dict[str, Part], content: dict[int, dict[str, Source]]) -> tuple[list[Near], list[str]]:
+    """Rows of the other parts that nearly repeat a training row, and the inputs that repeat by nature."""
+    train = parts.get("train") or parts.get("training")
+    if train is None:
+        return [], []
+    marks = {n: marks_of(content[id(p.table)], p.rows) for n, p in parts.items() if p is not train}
+    return find_near(marks_of(content[id(train.table)], train.rows), marks, _readers(content[id(train.table)]))
+
+
+def _readers(sources: dict[str, Source]) -> dict[str, Any]:
+    return {name: source.reader for name, source in sources.items()}
+
+
 def _ids(source: Source, rows: np.ndarray) -> np.ndarray:
     ids = source.ids[rows]
     return ids[ids >= 0]
 
 
 def _target(table: Table, column: str) -> TargetFound:
-    cells = [c for c in table.column(column) if c is not None]
-    names = [n for c in cells for n in (c if isinstance(c, list) else [c])]
-    counts = Counter(map(str, names))
-    classes = guess_task(table, column)["type"] == "classify" if cells else False
+    counts: Counter[str] = Counter()
+    missing = 0
+    for cell in table.walk(column):
+        missing += cell is None
+        counts.update(map(str, cell if isinstance(cell, list) else [] if cell is None else [cell]))
+    classes = guess_task(table, column)["type"] == "classify" if missing < len(table) else False
     thin = {n: k for n, k in sorted(counts.items(), key=lambda item: item[1]) if k < THIN and classes}
-    return TargetFound(column, len(table) - len(cells), len(counts), thin)
+    return TargetFound(column, missing, len(counts), thin)

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from polymodal.core.errors import TableError
 
+CLOSE = 8  # a stretch of up to so many cells for each that is asked for is taken at once
+
 
 @runtime_checkable
 class Column(Protocol):
@@ -45,37 +47,67 @@ class ArrowColumn:
     def __iter__(self) -> Iterator[Any]:
         return (value for chunk in self._chunks.chunks for value in chunk.to_pylist())
 
+    def pick(self, rows: np.ndarray) -> list[Any]:
+        """The cells at these rows, which must ascend; rows that stand close together are taken as one stretch."""
+        first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+        if last - first >= CLOSE * len(rows):
+            return [self[row] for row in rows.tolist()]
+        cells = self._chunks.slice(first, last - first + 1).to_pylist()
+        return [cells[at] for at in (rows - first).tolist()]
 
-class JsonColumn(ArrowColumn):
+
+class JsonColumn:
     """Cells of mixed or nested types, kept as JSON text so that they come back exactly."""
 
+    def __init__(self, texts: Column) -> None:
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
     def __getitem__(self, row: int) -> Any:
-        text = super().__getitem__(row)
-        return None if text is None else json.loads(text)
+        return _parsed(self._texts[row])
 
     def __iter__(self) -> Iterator[Any]:
-        return (None if text is None else json.loads(text) for text in super().__iter__())
+        return (_parsed(text) for text in self._texts)  # type: ignore[attr-defined]
+
+    def pick(self, rows: np.ndarray) -> list[Any]:
+        return [_parsed(text) for text in pick(self._texts, rows)]
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 class LazyColumn:
     """A column that is read when its first cell is asked for."""
 
-    def __init__(self, rows: int, load: Callable[[], ArrowColumn]) -> None:
+    def __init__(self, rows: int, load: Callable[[], Column]) -> None:
         self._rows, self._load = rows, load
-        self._column: ArrowColumn | None = None
+        self._column: Column | None = None
 
     def __len__(self) -> int:
         return self._rows
 
     def __getitem__(self, row: int) -> Any:
-        if self._column is None:
-            self._column = self._load()
-        return self._column[row]
+        return self._loaded()[row]
 
     def __iter__(self) -> Iterator[Any]:
-        if self._rows:
-            self[0]
-        return iter(self._column or ())
+        return iter(self._loaded())
+
+    def pick(self, rows: np.ndarray) -> list[Any]:
+        return pick(self._loaded(), rows)
+
+    def _loaded(self) -> Column:
+        if self._column is None:
+            self._column = self._load()
+        return self._column
+
+
+def pick(column: Column, rows: np.ndarray) -> list[Any]:
+    """The cells of a column at these rows, which must ascend: `[column[row] for row in rows]`, but faster."""
+    at_once = getattr(column, "pick", None)
+    return [column[row] for row in rows.tolist()] if at_once is None else at_once(rows)
 
 
 def simplify(chunks: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from polymodal.data.cache import Cache
 from polymodal.data.ledger import Entry, Ledger, explain
 from polymodal.data.source import BAD, MISSING, Memo, Seen, Source
 from polymodal.data.splits import Part
+from polymodal.data.tables import Table
 
-BLOCK = 64  # rows read at once by a scan
+BLOCK = 128  # rows read at once by a scan
 ACTIONS = {"skip": "skipped", "missing": "missing", "fail": "failed"}
 
 
@@ -50,13 +52,8 @@ class Dataset:
                  drop: float = 0.0) -> None:  # fmt: skip
         self.table, self.rows = part.table, np.asarray(part.rows, np.int64)
         self.on_bad, self.ledger, self.drop = on_bad, ledger, drop
-        self.inputs = {
-            n: Source(part.table, n, p.reader, p.columns, target=False, cache=cache if p.cache else None)
-            for n, p in inputs.items()
-        }
-        self.targets = {
-            n: Source(part.table, n, p.reader, p.columns, target=True, cache=cache) for n, p in targets.items()
-        }
+        self.inputs = {n: _source(part.table, n, p, False, cache if p.cache else None) for n, p in inputs.items()}
+        self.targets = {n: _source(part.table, n, p, True, cache) for n, p in targets.items()}
         self._sources = [*self.inputs.values(), *self.targets.values()]
 
     def __len__(self) -> int:
@@ -152,13 +149,9 @@ class Dataset:
         """Have every cell of these rows at hand; what is bad about them."""
         entries = []
         for source in self._sources:
-            for i, k in source.unread(rows):
-                row = int(rows[i])
-                try:
-                    source.read(row, k, memos[source])
-                except BadCell as bad:
-                    place = source.column(k), source.file(row, k)
-                    entries.append(Entry(self.table.name, row, *place, bad.reason, ACTIONS[self.on_bad]))
+            for row, k, reason in source.read(rows, memos[source]):
+                place = source.column(k), source.file(row, k)
+                entries.append(Entry(self.table.name, row, *place, reason, ACTIONS[self.on_bad]))
         if self.table.broken:
             action = "failed" if self.on_bad == "fail" else "skipped"
             broken = {row: self.table.broken[row] for row in rows.tolist() if row in self.table.broken}
@@ -173,6 +166,18 @@ class Dataset:
             rows = len({e.row for e in entries})
             raise TableError(self.table.name, f"{len(entries)} bad cells in {rows} rows:{_listed(entries)}",
                              advice="mend them, or data.on_bad: skip or missing")  # fmt: skip
+
+
+def _source(table: Table, name: str, plan: InputPlan | TargetPlan, target: bool, cache: Cache | None) -> Source:
+    """The source of an input or target; the parts of one table share it through their cache."""
+
+    def make() -> Source:
+        return Source(table, name, plan.reader, plan.columns, target=target, cache=cache)
+
+    if cache is None:
+        return make()
+    fitted = derive(json.dumps(plan.reader.field, sort_keys=True))
+    return cache.shared((id(table), name, target, plan.columns, id(plan.reader), fitted), make)
 
 
 class CellsOf:

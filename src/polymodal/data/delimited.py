@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from polymodal.core.errors import SpecError, TableError
-from polymodal.data.columns import ArrowColumn, Contents, check_names, texts
+from polymodal.data.columns import Contents, check_names, texts
+from polymodal.data.spill import ColumnPile, Spill
 
-CHUNK = 65536  # rows that are turned into Arrow memory at once
+CHUNK = 8192  # rows that are turned into Arrow memory at once ...
+CELLS, LETTERS = 1 << 17, 1 << 22  # ... or fewer, when they have so many cells or letters
 LONGEST = 1 << 30  # characters in one cell
 
 
@@ -44,29 +44,31 @@ def read_delimited(path: Path, delimiter: str, encoding: str = "utf-8") -> Conte
                 raise TableError(f"{path}, line {start}", "a quote that opens here is never closed",
                                  advice='close it, or write "" for a quote inside a quoted cell')  # fmt: skip
             pile.spoil("a quote is never closed")
-    chunks = pile.done()
+    pile.flush()
     if pile.undecodable:
         check_encoding(path, encoding, pile.undecodable, pile.count)
-    columns = {n: ArrowColumn(pa.chunked_array(c, pa.large_string())) for n, c in zip(header, chunks, strict=True)}
-    return Contents(dict(columns), pile.broken)
+    return Contents({n: column.done() for n, column in zip(header, pile.columns, strict=True)}, pile.broken)
 
 
 class _Pile:
     """Rows on their way into Arrow memory."""
 
     def __init__(self, width: int) -> None:
-        self.width, self.count, self.undecodable = width, 0, 0
+        self.width, self.count, self.undecodable, self.letters = width, 0, 0, 0
         self.rows: list[list] = []
-        self.chunks: list[list[pa.Array]] = [[] for _ in range(width)]
+        spill = Spill()
+        self.columns = [ColumnPile(spill) for _ in range(width)]
         self.broken: dict[int, str] = {}
 
     def add(self, row: list) -> None:
         if len(row) != self.width:
             self.broken[self.count] = f"has {len(row)} cells where the header has {self.width}"
             row = [None] * self.width
+        else:
+            self.letters += sum(map(len, row))
         self.rows.append(row)
         self.count += 1
-        if len(self.rows) >= CHUNK:
+        if len(self.rows) >= min(CHUNK, CELLS // self.width + 1) or self.letters > LETTERS:
             self.flush()
 
     def spoil(self, reason: str) -> None:
@@ -87,16 +89,12 @@ class _Pile:
                     self.broken[first + number] = reason
                     self.rows[number] = [None] * self.width
             self._put()
-        self.rows = []
+        self.rows, self.letters = [], 0
 
     def _put(self) -> None:
         made = [texts(cells) for cells in zip(*self.rows, strict=True)]
-        for chunk, array in zip(self.chunks, made, strict=False):
-            chunk.append(array)
-
-    def done(self) -> list[list[pa.Array]]:
-        self.flush()
-        return self.chunks
+        for column, cells in zip(self.columns, made, strict=False):  # no rows make no cells
+            column.append(cells)
 
 
 def undecodable(text: str) -> str:

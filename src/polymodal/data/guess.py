@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -18,7 +18,10 @@ from polymodal.data.tables import Table
 SAMPLE = 2000  # cells of a column that are looked at
 FEW = 20  # distinct whole numbers up to which a target counts as classes
 WIDE = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces between words
-BOOKKEEPING = {"split", "fold", "index", "column 1"}  # names of columns that say nothing about a row
+DATE = re.compile(r"\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}.*)?")
+NOTHING = {"", "n/a", "na", "null", "none", "nan", "-", "?"}  # words for a missing cell, in any case
+LATIN = "\u024f"  # the last Latin letter before other scripts
+BOOKKEEPING = {"split", "fold", "index", "column 1", "unnamed: 0"}  # columns that say nothing about a row
 TRAINING = {"train", "training"}
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -47,8 +50,28 @@ def sample_of(table: Table, column: str, most: int = SAMPLE) -> list[Any]:
     return [cell for row in rows if (cell := table.cell(row, column)) is not None]
 
 
+def look(table: Table, column: str, kinds: Kinds = KINDS) -> str:
+    """What a column of a table looks like; a number that no two rows share, and that counts them, is an `id` too."""
+    cells = sample_of(table, column)
+    found = looks_like(cells, kinds)
+    return "id" if found == "number" and _counts(table, column, cells) else found
+
+
+def _counts(table: Table, column: str, cells: Sequence[Any]) -> bool:
+    """Whether distinct whole numbers fill most of their span, as the numbers of mixed rows do, or are called ids."""
+    numbers = [number_of(str(c)) for c in cells]
+    whole = [n for n in numbers if n is not None and n == n // 1]
+    if len(whole) < len(cells) or len(whole) <= FEW or len(set(whole)) < len(whole):
+        return False
+    named = column.lower() == "id" or column.endswith(("_id", " id", "Id", "ID"))
+    if not named and max(whole) - min(whole) > 1.5 * len(table):
+        return False
+    present = [c for c in table.column(column) if c is not None]
+    return len(set(present)) == len(present)
+
+
 def looks_like(cells: Sequence[Any], kinds: Kinds = KINDS) -> str:
-    """`number`, `category`, `id`, `list`, `record`, `nothing`, or the name of a reader."""
+    """`number`, `category`, `date`, `id`, `list`, `record`, `nothing`, or the name of a reader."""
     if not cells:
         return "nothing"
     first = cells[0]
@@ -60,8 +83,10 @@ def looks_like(cells: Sequence[Any], kinds: Kinds = KINDS) -> str:
     if isinstance(first, tuple):
         return kinds.sound
     if not isinstance(first, str | bool | int | float):
-        return kinds.array
-    texts = [str(c) for c in cells]
+        return "list" if getattr(first, "ndim", 2) < 2 else kinds.array
+    texts = [t for c in cells if (t := str(c)).strip().casefold() not in NOTHING]
+    if not texts:
+        return "nothing"
     ended = [kinds.endings.get(PurePath(t).suffix.lower(), "") for t in texts]
     named = max(set(ended), key=ended.count)
     if named and ended.count(named) >= 0.8 * len(ended):
@@ -71,20 +96,23 @@ def looks_like(cells: Sequence[Any], kinds: Kinds = KINDS) -> str:
 
 def _number_or_words(texts: list[str], kinds: Kinds) -> str:
     distinct = len(set(texts))
-    numbers = [n for t in texts if (n := _number(t)) is not None]
+    numbers = [n for t in texts if (n := number_of(t)) is not None]
     if len(numbers) >= 0.95 * len(texts):
         steps = np.diff(np.array(numbers))
         counted = len(numbers) > FEW and distinct == len(texts) and not any(n % 1 for n in numbers)
         return "id" if counted and (steps > 0).all() and len(np.unique(steps)) <= 2 else "number"
+    if sum(DATE.fullmatch(t.strip()) is not None for t in texts) >= 0.95 * len(texts):
+        return "date"
     words = float(np.mean([len(t.split()) + len(WIDE.findall(t)) / 2 for t in texts]))
-    if words >= 3 and distinct > 0.02 * len(texts):
+    if words >= 3 and distinct > max(0.02 * len(texts), min(FEW, 0.5 * len(texts))):
         return kinds.text
     if distinct <= max(FEW, 0.2 * len(texts)):
         return "category"
     return kinds.text if words >= 1.5 else ("id" if distinct > 0.95 * len(texts) and len(texts) > FEW else "category")
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
+    """The number that a text is, if it is one."""
     try:
         return float(text)
     except ValueError:
@@ -101,29 +129,69 @@ def split_column(table: Table) -> str | None:
     return None
 
 
-def guess_inputs(table: Table, target: str, kinds: Kinds = KINDS) -> dict[str, Json]:
-    """A spec's `inputs` for all columns but the target: files and texts one input each, numbers and categories one.
+def guess_inputs(table: Table, targets: str | Collection[str], kinds: Kinds = KINDS,
+                 left_out: dict[str, str] | None = None) -> dict[str, Json]:  # fmt: skip
+    """A spec's `inputs` for all columns but the targets: files and texts one input each, all others together one.
 
-    Columns that count the rows, never change, are empty or say the split or fold are left out. Raises TableError
-    when no column is left.
+    Columns that count or name the rows, never change, are empty or say the split or fold are left out; `left_out` is
+    told of each, and why. Raises TableError when no column is left.
     """
     blocks: dict[str, Json] = {}
-    together: list[str] = []
+    together: dict[str, str] = {}
+    gone: dict[str, str] = {} if left_out is None else left_out
     readers = {*kinds.endings.values(), kinds.text, kinds.array, kinds.sound}
-    apart = {target, split_column(table)}
+    split = split_column(table)
     for name in table.columns:
-        cells = [] if name in apart or name.lower() in BOOKKEEPING else sample_of(table, name)
-        looks = looks_like(cells, kinds)
+        if name in ({targets} if isinstance(targets, str) else targets):
+            continue
+        looks = "split" if name == split else "bookkeeping" if name.lower() in BOOKKEEPING else look(table, name, kinds)
+        cells = sample_of(table, name) if looks not in WHY else []
         if looks in readers:
-            blocks[name] = {"type": looks, "column": name}
-        elif looks in ("number", "category") and len(set(cells)) > 1:
-            together.append(name)
+            blocks[name] = {"type": looks, "column": name, **_how_to_read(cells, looks, kinds)}
+        elif looks in ("number", "category", "date") and len(set(cells)) > 1:
+            together[name] = looks
+        else:
+            gone[name] = WHY.get(looks, "it never changes")
     if together:
         name = next(n for n in ("table", "record", "columns", "_table") if n not in blocks)
-        blocks[name] = {"type": kinds.record, "columns": together}
+        dates = [c for c, looks in together.items() if looks == "date"]
+        blocks[name] = {"type": kinds.record, "columns": list(together), **({"dates": dates} if dates else {})}
     if not blocks:
-        raise TableError(table.name, "no column could be an input", given=table.columns, advice="name them: inputs=...")
+        raise TableError(table.name, "no column could be an input", given=gone or table.columns,
+                         advice="name them: inputs=...")  # fmt: skip
     return blocks
+
+
+WHY = {
+    "split": "it says which rows train and which are held out",
+    "bookkeeping": "by its name it counts or divides the rows",
+    "id": "it names or counts the rows",
+    "nothing": "it is empty",
+    "list": "it holds lists",
+    "record": "it holds records",
+}
+
+
+def _how_to_read(cells: Sequence[Any], looks: str, kinds: Kinds) -> dict[str, Json]:
+    """What has to be said besides the type: words for letters that are not Latin; the range of deep pixels."""
+    if looks == kinds.text:
+        letters = [c for cell in cells[:200] for c in str(cell)[:200] if c.isalpha()]
+        return {"tokenizer": "word"} if sum(c > LATIN for c in letters) > 0.3 * len(letters) else {}
+    deep = [c for c in cells[:200] if isinstance(c, np.ndarray) and c.size and c.dtype.kind in "iuf"]
+    deep = [c for c in deep if c.dtype != np.uint8]
+    if looks != kinds.array or not deep:
+        return {}
+    low, high = (float(end.reduce([end.reduce(c, axis=None) for c in deep])) for end in (np.fmin, np.fmax))
+    return {} if not np.isfinite([low, high]).all() else _range(low, high, deep[0].dtype.kind == "f")
+
+
+def _range(low: float, high: float, fraction: bool) -> dict[str, Json]:
+    """The usual range that these pixels stay in: 0 to 1, 255, 4095 or 65535; otherwise their own."""
+    tops = [1.0, 255.0, 4095.0, 65535.0]
+    top = next((t for t in tops[0 if fraction else 1 :] if high <= t), None)
+    if low < 0 or top is None:
+        return {"range": [low, high]} if low < high else {}
+    return {} if top == (1.0 if fraction else 65535.0) else {"range": [0.0, top]}
 
 
 def guess_task(table: Table, target: str) -> Json:
@@ -131,9 +199,10 @@ def guess_task(table: Table, target: str) -> Json:
     cells = sample_of(table, target)
     if not cells:
         raise TableError(table.name, f"column {target!r} has no values", advice="the name of the target column")
-    if isinstance(cells[0], list):
+    if isinstance(cells[0], list | tuple | set | frozenset):
         return {"type": "classify", "column": target, "multi": True}
-    numbers = [_number(str(c)) for c in cells if not isinstance(c, bool)]
+    cells = [c for c in cells if str(c).strip().casefold() not in NOTHING] or cells
+    numbers = [number_of(str(c)) for c in cells if not isinstance(c, bool)]
     known = {n for n in numbers if n is not None}
     many = len(known) > FEW or any(n % 1 for n in known)
     regress = len(numbers) == len(cells) and None not in numbers and many

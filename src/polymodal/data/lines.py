@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from polymodal.core.errors import TableError, shorten
-from polymodal.data.columns import ArrowColumn, Column, Contents, JsonColumn, texts
-from polymodal.data.delimited import check_encoding, open_text, undecodable
+from polymodal.data.columns import ArrowColumn, Column, Contents, JsonColumn, pick, texts
+from polymodal.data.delimited import LETTERS, check_encoding, open_text, undecodable
+from polymodal.data.spill import ColumnPile, Spill
 
-CHUNK = 16384
+CHUNK = 4096  # lines that are turned into Arrow memory at once
 KINDS = {str: pa.large_string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 JSON, NOTHING = "json", "nothing"
 
@@ -29,19 +32,19 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Contents:
         check_encoding(path, encoding, pile.undecodable, pile.count)
     if not pile.count:
         raise TableError(str(path), "is empty", advice='lines like {"text": "…", "label": "…"}')
-    if not pile.chunks:
+    if not pile.columns:
         raise TableError(str(path), f"no line is a JSON object: {pile.broken[0]}", advice='{"text": "…", "label": 1}')
-    return Contents({name: pile.column(name) for name in pile.chunks}, pile.broken)
+    return Contents({name: column.done() for name, column in pile.columns.items()}, pile.broken)
 
 
 class _Pile:
-    """Objects on their way into Arrow memory, chunk by chunk; a column whose types differ is kept as JSON text."""
+    """Objects on their way into columns, chunk by chunk."""
 
     def __init__(self) -> None:
-        self.count = self.undecodable = 0
+        self.count = self.undecodable = self.letters = 0
         self.rows: list[dict[str, Any]] = []
-        self.sizes: list[int] = []
-        self.chunks: dict[str, list[tuple[Any, pa.Array]]] = {}
+        self.columns: dict[str, _Column] = {}
+        self.spill = Spill()
         self.broken: dict[int, str] = {}
 
     def add(self, line: str) -> None:
@@ -62,26 +65,51 @@ class _Pile:
             self.broken[self.count] = reason
         self.rows.append({} if reason else row)
         self.count += 1
-        if len(self.rows) >= CHUNK:
+        self.letters += len(line)
+        if len(self.rows) >= CHUNK or self.letters > LETTERS:
             self.flush()
 
     def flush(self) -> None:
         for name in dict.fromkeys(name for row in self.rows for name in row):
-            self.chunks.setdefault(name, [])
-        for name, made in self.chunks.items():
-            made += [(NOTHING, pa.nulls(size)) for size in self.sizes[len(made) :]]
-            made.append(_pack([row.get(name) for row in self.rows]))
-        self.sizes.append(len(self.rows))
-        self.rows = []
+            if name not in self.columns:
+                self.columns[name] = _Column(self.spill, self.count - len(self.rows))
+        for name, column in self.columns.items():
+            column.add([row.get(name) for row in self.rows])
+        self.rows, self.letters = [], 0
 
-    def column(self, name: str) -> Column:
-        made = self.chunks[name]
-        kinds = {kind for kind, _ in made if kind is not NOTHING}
-        if kinds <= set(KINDS) and len(kinds) <= 1:
-            home = KINDS[kinds.pop()] if kinds else pa.null()
-            return ArrowColumn(pa.chunked_array([a.cast(home) for _, a in made], home))
-        as_text = [a if kind is JSON else _as_json(a.to_pylist()) for kind, a in made]
-        return JsonColumn(pa.chunked_array(as_text, pa.large_string()))
+
+class _Column:
+    """Cells of one type as they come; from the first of another type on the whole column is JSON text."""
+
+    def __init__(self, spill: Spill, missing: int) -> None:
+        self.spill, self.pile = spill, ColumnPile(spill)
+        self.kind: Any = NOTHING
+        self.missing = missing  # cells before the first that is there
+
+    def add(self, cells: list[Any]) -> None:
+        kind, packed = _pack(cells)
+        if self.kind is NOTHING and kind is NOTHING:
+            self.missing += len(cells)
+            return
+        if self.kind is NOTHING:
+            self.kind = kind
+            self.pile.append(pa.nulls(self.missing, packed.type))
+        if kind not in (NOTHING, self.kind):
+            self._as_text()
+            packed = packed if kind is JSON else _as_json(cells)
+        self.pile.append(packed.cast(KINDS.get(self.kind, pa.large_string())))
+
+    def _as_text(self) -> None:
+        if self.kind is JSON:
+            return
+        before, self.pile, self.kind = self.pile.done(), ColumnPile(self.spill), JSON
+        for start in range(0, len(before), CHUNK):
+            self.pile.append(_as_json(pick(before, np.arange(start, min(start + CHUNK, len(before))))))
+
+    def done(self) -> Column:
+        if self.kind is NOTHING:
+            return ArrowColumn(pa.chunked_array([pa.nulls(self.missing)]))
+        return JsonColumn(self.pile.done()) if self.kind is JSON else self.pile.done()
 
 
 def _pack(cells: list[Any]) -> tuple[Any, pa.Array]:
@@ -96,5 +124,5 @@ def _pack(cells: list[Any]) -> tuple[Any, pa.Array]:
     return JSON, _as_json(cells)
 
 
-def _as_json(cells: list[Any]) -> pa.Array:
+def _as_json(cells: Iterable[Any]) -> pa.Array:
     return texts(None if c is None else json.dumps(c, ensure_ascii=False) for c in cells)

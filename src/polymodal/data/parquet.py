@@ -1,41 +1,47 @@
-"""Parquet: a column is read when it is first needed; a big one goes to a memory-mapped file, row group by row group."""
+"""Parquet: a column is read when it is first needed, in portions; a long one goes to disk, in blocks."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polymodal.core.errors import TableError
-from polymodal.data.columns import ArrowColumn, Contents, LazyColumn, check_names
+from polymodal.data.columns import Column, Contents, LazyColumn, check_names
+from polymodal.data.spill import ColumnPile, Spill
 
-IN_MEMORY = 256 << 20  # bytes of a column, unpacked; a bigger one is memory-mapped
+PORTION = 1 << 22  # bytes of a column that are unpacked at once, roughly
+MOST_ROWS = 4096
+BUFFER = 1 << 20  # bytes of the file that are read at once: never a whole row group
 
 
 def read_parquet(path: Path) -> Contents:
     """Columns of a Parquet file. Raises TableError for a file that is none, at once or when a column is first read."""
     try:
-        file = pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, buffer_size=BUFFER)
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from None
     rows, names = file.metadata.num_rows, file.schema_arrow.names
     check_names(names, str(path))
+    spill = Spill()
 
     def lazily(name: str) -> LazyColumn:
-        return LazyColumn(rows, lambda: _load(path, file, name))
+        return LazyColumn(rows, lambda: _load(path, file, name, spill))
 
     return Contents({name: lazily(name) for name in names}, {})
 
 
-def _load(path: Path, file: pq.ParquetFile, name: str) -> ArrowColumn:
+def _load(path: Path, file: pq.ParquetFile, name: str, spill: Spill) -> Column:
+    pile = ColumnPile(spill)
+    rows = max(1, min(MOST_ROWS, PORTION * file.metadata.num_rows // max(1, _size(file, name))))
     try:
-        if _size(file, name) <= IN_MEMORY:
-            return ArrowColumn(file.read([name]).column(name))
-        return ArrowColumn(_mapped(file, name))
+        for batch in file.iter_batches(batch_size=rows, columns=[name]):
+            pile.append(batch.column(name))
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, error) from None
+    pa.default_memory_pool().release_unused()
+    return pile.done()
 
 
 def _size(file: pq.ParquetFile, name: str) -> int:
@@ -44,16 +50,6 @@ def _size(file: pq.ParquetFile, name: str) -> int:
     return sum(
         c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] == name.partition(".")[0]
     )
-
-
-def _mapped(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
-    """The column out of a temporary Arrow file that has no name any more: it is gone when the process is."""
-    schema = pa.schema([file.schema_arrow.field(name)])
-    with tempfile.NamedTemporaryFile(suffix=".arrow") as spill:
-        with pa.ipc.new_file(spill.name, schema) as out:
-            for batch in file.iter_batches(batch_size=1024, columns=[name]):
-                out.write_batch(batch.select([name]).cast(schema))
-        return pa.ipc.open_file(pa.memory_map(spill.name)).read_all().column(name)
 
 
 def _broken(path: Path, error: Exception) -> TableError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,17 +15,25 @@ from polymodal.core.seeds import Rng, derive, generator
 from polymodal.data.cache import Cache, Loose, Packed
 from polymodal.data.cells import digest, open_file, path_of
 from polymodal.data.collate import collate
+from polymodal.data.digests import Digests
+from polymodal.data.prints import Prints
 from polymodal.data.tables import Table
 
 MISSING, UNKNOWN, BAD = -1, -2, -3
 LONGEST = 4096  # characters of a path
+REMEMBERED = 1 << 16  # samples, and reasons of bad cells
+AT_ONCE = 256  # cells that are read together
+FILES_AT_ONCE = 16  # files that are open together
 Memo = dict[int, Sample]  # digest -> sample as decoded, for what no cache holds
+Bad = tuple[int, int, str]  # row, column, reason
 
 
 class Seen(Memo):
-    """A memo that remembers which samples there were, but not the samples: for reading without using."""
+    """A memo that remembers which samples there were lately, but not the samples: for reading without using."""
 
     def __setitem__(self, digest: int, sample: Sample) -> None:
+        if len(self) >= REMEMBERED:
+            self.clear()  # what comes once more is decoded once more
         super().__setitem__(digest, {})
 
 
@@ -46,13 +55,25 @@ class Source:
         self.ragged: frozenset[str] = frozenset() if target else reader.ragged
         self.augments: bool = not target and reader.augments
         self._decode: Callable[[object], Sample] = reader if target else reader.decode
+        self._decode_all = None if target else getattr(reader, "decode_all", None)
         self._finish: Callable[[Sample, Rng | None], Sample] = _as_it_is if target else reader.finish
-        width = 1 if self.record else len(columns)
-        self.ids = np.full((len(table), width), UNKNOWN, np.int64)
-        self.slots = np.full((len(table), width), -1, np.int64)
+        self.width = 1 if self.record else len(columns)
         self.reasons: dict[tuple[int, int], str] = {}
-        self._files: dict[str, int] = {}  # path -> digest, so that a file that many rows name is read once
+        self.prints: Prints | None = None  # fingerprints, where they are wanted
+        self._files = Digests()  # of a path -> of its file, so that a file that many rows name is read once
         self._shelf: Packed | Loose | None = None
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """[rows, K]: the digest of each cell, or MISSING, UNKNOWN (not read yet), BAD."""
+        return np.full((len(self.table), self.width), UNKNOWN, np.int64)
+
+    @cached_property
+    def slots(self) -> np.ndarray:
+        """[rows, K]: the place of each cell in the cache, -1 where it has none."""
+        none = np.full((1, 1), -1, np.int32)
+        shape = len(self.table), self.width
+        return np.broadcast_to(none, shape) if self.cache is None else np.broadcast_to(none, shape).copy()
 
     def column(self, k: int) -> str:
         """The name of a column, for the ledger and for keys of randomness."""
@@ -64,6 +85,14 @@ class Source:
             return self.table.cell(row, self.columns[k])
         cells = {c: self.table.cell(row, c) for c in self.columns}
         return cells if any(c is not None for c in cells.values()) else None
+
+    def raws(self, rows: np.ndarray, k: int) -> list[Any]:
+        """`raw` of many rows."""
+        if not self.record:
+            return self.table.cells(rows, self.columns[k])
+        columns = zip(*(self.table.cells(rows, c) for c in self.columns), strict=True)
+        return [None if all(c is None for c in cells) else dict(zip(self.columns, cells, strict=True))
+                for cells in columns]  # fmt: skip
 
     def file(self, row: int, k: int) -> str:
         """The path that the cell holds, '' where it holds none; its beginning where it is longer than any path."""
@@ -81,29 +110,30 @@ class Source:
     def cells(self, rows: np.ndarray) -> Iterator[Any]:
         """The present cells of these rows, opened; what cannot be opened is passed over."""
         last: tuple[Any, Any] = (None, None)
-        for row in rows.tolist():
-            for k in range(self.ids.shape[1]):
-                raw = self.raw(row, k)
-                if raw is None:
-                    continue
-                try:
-                    # rows about one picture stand side by side
-                    last = last if isinstance(raw, str) and last[0] == raw else (raw, self.opened(raw))
-                except BadCell:
-                    continue
-                yield last[1]
+        for raw in self._walk(rows):
+            if raw is None:
+                continue
+            try:
+                # rows about one picture stand side by side
+                last = last if isinstance(raw, str) and last[0] == raw else (raw, self.opened(raw))
+            except BadCell:
+                continue
+            yield last[1]
+
+    def _walk(self, rows: np.ndarray) -> Iterator[Any]:
+        """Every cell of these rows as the table has it, row by row."""
+        for start in range(0, len(rows), AT_ONCE):
+            columns = [self.raws(rows[start : start + AT_ONCE], k) for k in range(self.width)]
+            yield from (cell for row in zip(*columns, strict=True) for cell in row)
 
     def costs(self, rows: np.ndarray) -> np.ndarray:
         """The reader's cost of every row, 0 for what is missing or cannot be opened."""
-        known: dict[str, int] = {}
-        total = np.zeros(len(rows), np.int64)
-        for i, row in enumerate(rows.tolist()):
-            for k in range(self.ids.shape[1]):
-                raw = self.raw(row, k)
-                if isinstance(raw, str) and raw not in known:
-                    known[raw] = self._cost(raw)
-                total[i] += known[raw] if isinstance(raw, str) else self._cost(raw)
-        return total
+        last: tuple[Any, int] = (None, 0)
+        total = np.zeros(len(rows) * self.width, np.int64)
+        for at, raw in enumerate(self._walk(rows)):
+            last = last if isinstance(raw, str) and last[0] == raw else (raw, self._cost(raw))
+            total[at] = last[1]
+        return total.reshape(len(rows), self.width).sum(1)
 
     def _cost(self, raw: Any) -> int:
         if raw is None:
@@ -116,65 +146,109 @@ class Source:
 
     def packed(self, rows: np.ndarray) -> bool:
         """Whether all present cells of these rows are cached ready for use."""
-        return isinstance(self._shelf, Packed) and not self.unread(rows)
+        return isinstance(self._shelf, Packed) and not self._unread(rows).any()
 
-    def unread(self, rows: np.ndarray) -> list[list[int]]:
-        """[position in rows, k] of every cell that is neither missing nor cached."""
-        return np.argwhere((self.slots[rows] < 0) & (self.ids[rows] != MISSING)).tolist()
+    def _unread(self, rows: np.ndarray) -> np.ndarray:
+        """[n, K]: which cells are neither missing nor cached."""
+        return (self.slots[rows] < 0) & (self.ids[rows] != MISSING)
 
-    def read(self, row: int, k: int, memo: Memo) -> None:
-        """Have the cell's sample in the cache or in `memo`. Raises BadCell, and remembers it."""
-        if (row, k) in self.reasons:
-            raise BadCell(self.reasons[row, k])
-        raw = self.raw(row, k)
-        if raw is None:
-            self.ids[row, k] = MISSING
-            return
-        try:
-            self._read(row, k, raw, memo)
-        except BadCell as error:
-            self.ids[row, k] = BAD
-            self.reasons[row, k] = error.reason
-            raise
+    def read(self, rows: np.ndarray, memo: Memo) -> list[Bad]:
+        """Have every cell of these rows in the cache or in `memo`; those that are bad, which is remembered of them."""
+        bad: list[Bad] = []
+        step = FILES_AT_ONCE if self.reader.files else AT_ONCE
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            for k, todo in enumerate(self._unread(some).T):
+                bad += self._read(np.unique(some[todo]), k, memo) if todo.any() else []
+        return sorted(bad)
 
-    def _read(self, row: int, k: int, raw: Any, memo: Memo) -> None:
-        named = self.reader.files and isinstance(raw, str)
-        known = self._files.get(raw) if named else None
-        if known is not None and self._at_hand(row, k, known, memo):
-            return
+    def _read(self, rows: np.ndarray, k: int, memo: Memo) -> list[Bad]:
+        """One column of some rows: what each cell is, then the decoding of what is new, then where it is."""
+        found = np.full(len(rows), MISSING, np.int64)
+        opened: dict[int, Any] = {}
+        reasons: dict[int, str] = {}  # by position
+        for at, (row, raw) in enumerate(zip(rows.tolist(), self.raws(rows, k), strict=True)):
+            try:
+                if (row, k) in self.reasons:
+                    raise BadCell(self.reasons[row, k])
+                if raw is not None:
+                    found[at] = self._identify(raw, opened, memo)
+            except BadCell as error:
+                found[at], reasons[at] = BAD, error.reason
+        refused = self._decode_new(opened, memo)
+        for at in np.flatnonzero(np.isin(found, list(refused))).tolist() if refused else []:
+            reasons[at], found[at] = refused[int(found[at])], BAD
+        self.ids[rows, k] = found
+        if self._shelf is not None:
+            self.slots[rows, k] = self._places(found)
+        if len(self.reasons) < REMEMBERED:  # of what is forgotten the reason is found once more
+            self.reasons |= {(int(rows[at]), k): reason for at, reason in reasons.items()}
+        return [(int(rows[at]), k, reason) for at, reason in reasons.items()]
+
+    def _identify(self, raw: Any, opened: dict[int, Any], memo: Memo) -> int:
+        """The digest of a cell; in `opened` it is what the reader takes, unless it was read before. Raises BadCell."""
+        named = digest(raw) if self.reader.files and isinstance(raw, str) else None
+        known = MISSING if named is None else self._files.get(named, MISSING)
+        if known != MISSING and (known in opened or known in memo or self._places(np.array([known]))[0] >= 0):
+            return known
         cell = self.opened(raw)
         found = digest(cell)
-        if named:
-            self._files[raw] = found
-        if self._at_hand(row, k, found, memo):
-            return
-        sample = self._decode(cell)
-        slot = self._keep(found, sample)
-        self.ids[row, k], self.slots[row, k] = found, slot
-        if slot < 0:
-            memo[found] = sample
+        if named is not None and known == MISSING:
+            self._files.add(named, found)
+        if found not in memo:
+            opened.setdefault(found, cell)
+        return found
 
-    def _at_hand(self, row: int, k: int, found: int, memo: Memo) -> bool:
-        slot = -1 if self._shelf is None else self._shelf.slots.get(found, -1)
-        self.ids[row, k], self.slots[row, k] = found, slot
-        return slot >= 0 or found in memo
+    def _places(self, digests: np.ndarray) -> np.ndarray:
+        """The slots of digests, -1 where they have none."""
+        return np.full(len(digests), -1, np.int64) if self._shelf is None else self._shelf.slots.find(digests)
 
-    def _keep(self, found: int, sample: Sample) -> int:
-        if self.cache is None:
-            return -1
+    def _new(self, digests: Iterable[int]) -> list[int]:
+        """Those that have no slot yet."""
+        listed = list(digests)
+        places = self._places(np.array(listed, np.int64)).tolist()
+        return [d for d, slot in zip(listed, places, strict=True) if slot < 0]
+
+    def _decode_new(self, opened: dict[int, Any], memo: Memo) -> dict[int, str]:
+        """Decode and keep what was opened and is in no cache yet; the reasons of what is refused, by digest."""
+        new = self._new(opened)
+        read = self._decode_all or self._one_by_one
+        samples, refused = {}, {}
+        for key, sample in zip(new, read([opened[d] for d in new]), strict=True):
+            if isinstance(sample, BadCell):
+                refused[key] = sample.reason
+                continue
+            samples[key] = sample
+        if self.prints is not None:
+            self.prints.take(self.reader, opened, samples)
+        if not self._keep(samples):
+            for key, sample in samples.items():
+                memo[key] = sample
+        return refused
+
+    def _one_by_one(self, cells: list[Any]) -> Iterator[Sample | BadCell]:
+        for cell in cells:
+            try:
+                yield self._decode(cell)
+            except BadCell as error:
+                yield error
+
+    def _keep(self, samples: dict[int, Sample]) -> bool:
+        """Put new samples into the cache; whether they are there."""
+        if self.cache is None or not self.cache.writable or not samples:
+            return False
         if self._shelf is None:
-            self._shelf = self._choose_shelf(self.cache, sample)
-            if found in self._shelf.slots:
-                return self._shelf.slots[found]
+            self._shelf = self._choose_shelf(self.cache)
+            samples = {d: samples[d] for d in self._new(samples)}  # another table's rows may have brought them
         packed = isinstance(self._shelf, Packed)
-        return self._shelf.put(found, self._finish(sample, None) if packed else sample)
+        self._shelf.put_all(list(samples), [self._finish(s, None) if packed else s for s in samples.values()])
+        return True
 
-    def _choose_shelf(self, cache: Cache, sample: Sample) -> Packed | Loose:
-        """Finished samples where finishing never changes and they all fit into memory, else decoded ones."""
+    def _choose_shelf(self, cache: Cache) -> Packed | Loose:
+        """Finished samples where finishing never changes, else decoded ones."""
         fitted = derive(json.dumps(self.reader.field, sort_keys=True))
         key = (self.name, type(self.reader).__qualname__, id(self.reader), fitted)
-        size = 0 if self.augments else sum(v.nbytes for v in self._finish(sample, None).values())
-        if self.augments or size * self.ids.size > cache.left:
+        if self.augments:
             return cache.shelf((*key, "decoded"), self.reader, None, self.ids.size)
         return cache.shelf((*key, "finished"), self.reader, self.ragged, self.ids.size)
 

@@ -48,10 +48,11 @@ def make_splits(train: Table, settings: Data, target: str | None, seed: int,
         elif name == "valid" and given is not None:
             raise SpecError("data.valid", "leaves no row for validation", given=given, advice="a share above 0")
     rows = np.arange(len(train))
-    marked = _marked(train, settings) if settings.split == "column" else {}
+    marked = marked_rows(train, settings)
     for name in marked:
         if name in own or name in shares:
-            raise SpecError(f"data.{name}", f"column {settings.split_column!r} marks these rows already",
+            column = next(iter(settings.leave_out or {}), None) if name == "test" else None
+            raise SpecError(f"data.{name}", f"column {column or settings.split_column!r} marks these rows already",
                             given=getattr(settings, name), advice=f"leave out data.{name}, or data.split")  # fmt: skip
     rows = np.setdiff1d(rows, np.concatenate([*marked.values(), rows[:0]]))
     if "valid" not in own and "valid" not in marked:
@@ -98,7 +99,8 @@ def _split_column(table: Table, settings: Data) -> str:
 def _codes(table: Table, column: str) -> np.ndarray:
     """A number for each distinct cell; -1 for a missing one."""
     seen: dict[str, int] = {}
-    return np.array([-1 if c is None else seen.setdefault(_name(c), len(seen)) for c in table.column(column)])
+    codes = (-1 if c is None else seen.setdefault(_name(c), len(seen)) for c in table.walk(column))
+    return np.fromiter(codes, np.int64, len(table))
 
 
 def _name(cell: object) -> str:
@@ -142,10 +144,35 @@ def _grouped(codes: np.ndarray, rows: np.ndarray, shares: dict[str, float], rng:
     return held
 
 
+def marked_rows(table: Table, settings: Data) -> dict[str, np.ndarray]:
+    """The rows that columns mark as validation and test; rows that are left out are test rows in place of others."""
+    found = _marked(table, settings) if settings.split == "column" else {}
+    if settings.leave_out:
+        left = _left_out(table, settings.leave_out)
+        found = {name: kept for name, rows in found.items() if len(kept := np.setdiff1d(rows, left))} | {"test": left}
+    return found
+
+
+def cell_names(table: Table, column: str) -> np.ndarray:
+    """What a spec calls the cells of a column: their text, whole numbers without a point; '' for a missing one."""
+    one: dict[str, str] = {}  # of each name, so that a million rows hold a handful of texts
+    names = ("" if c is None else one.setdefault(name := _name(c), name) for c in table.walk(column))
+    return np.fromiter(names, object, len(table))
+
+
+def _left_out(table: Table, chosen: dict[str, list[str]]) -> np.ndarray:
+    table.need(chosen, "data.leave_out")
+    rows = [np.flatnonzero(np.isin(cell_names(table, column), values)) for column, values in chosen.items()]
+    found = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+    if not len(found):
+        raise SpecError("data.leave_out", "no row has any of these values", given=chosen, advice="values of the table")
+    return found
+
+
 def _marked(table: Table, settings: Data) -> dict[str, np.ndarray]:
     """The rows that the split column marks as validation and test; all others train."""
     column = _split_column(table, settings)
-    values = np.array(["" if c is None else _name(c) for c in table.column(column)], dtype=object)
+    values = cell_names(table, column)
     found = {}
     for name in PARTS:
         said = getattr(settings, f"split_{name}")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from polymodal.core.errors import TableError, suggest
 from polymodal.data import idx
-from polymodal.data.columns import ArrowColumn, Column, Contents, check_names, from_values, plain
+from polymodal.data.columns import ArrowColumn, Column, Contents, check_names, from_values, pick, plain
 from polymodal.data.delimited import read_delimited
 from polymodal.data.lines import read_lines
 
+STRETCH = 4096  # cells of a column that are taken at once
 _READABLE = (
     "a path ending in .csv, .tsv, .jsonl, .ndjson (or these with .gz) or .parquet, a folder of class folders, IDX"
 )
@@ -47,12 +49,26 @@ class Table:
         """The cell, or None for a missing one (None, NaN, empty text)."""
         return None if row in self.broken else plain(self._columns[column][row])
 
+    def cells(self, rows: np.ndarray, column: str) -> list[Any]:
+        """The cells at these rows, in their order, each as `cell` gives it; faster the nearer they stand together."""
+        order = None if len(rows) < 2 or bool((rows[1:] >= rows[:-1]).all()) else np.argsort(rows, kind="stable")
+        found = [plain(value) for value in pick(self._columns[column], rows if order is None else rows[order])]
+        if order is not None:
+            back = np.empty_like(order)
+            back[order] = np.arange(len(order))
+            found = [found[at] for at in back.tolist()]
+        if self.broken:
+            found = [None if row in self.broken else cell for row, cell in zip(rows.tolist(), found, strict=True)]
+        return found
+
+    def walk(self, column: str) -> Iterator[Any]:
+        """The cells of a column from the first to the last, a stretch at a time."""
+        for start in range(0, len(self), STRETCH):
+            yield from self.cells(np.arange(start, min(start + STRETCH, len(self))), column)
+
     def column(self, name: str) -> list[Any]:
         """All cells of a column."""
-        cells = [plain(value) for value in self._columns[name]]  # type: ignore[attr-defined]
-        for row in self.broken:
-            cells[row] = None
-        return cells
+        return list(self.walk(name))
 
     def need(self, columns: Iterable[str], where: str) -> None:
         """Raise TableError for a column that is not there."""

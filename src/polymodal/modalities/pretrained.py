@@ -7,6 +7,8 @@ from a hub is never run: a configuration is only read when transformers itself k
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +23,30 @@ CONFIG = "config.json"
 
 
 def fetch_config(name: str, files: Path, where: str) -> PretrainedConfig:
-    """The configuration of the model `name` (a hub name or a folder), kept as `config.json` in `files` from then on.
+    """The configuration of the model `name`, kept as `config.json` in `files` from then on.
 
-    When `files` already holds one, `name` is not looked at. Raises SpecError at `where` when there is none.
+    `name` is a hub name, a folder, or a model type of transformers (`resnet`): then it is the type's own default, which
+    needs neither, and has no weights. When `files` already holds a configuration, `name` is not looked at. Raises
+    SpecError at `where` when there is none.
     """
     if not (files / CONFIG).exists():
         need("transformers", f"the model {name!r}", where)
-        from transformers import PretrainedConfig
-
-        try:
-            plain, _ = PretrainedConfig.get_config_dict(name)
-        except (OSError, ValueError) as error:
-            raise _not_found(name, "no configuration of this model can be found", where, error) from None
-        config = _config(plain, name, where)
+        config = _found_config(name, where)
         files.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(files)
     return stored_config(files)
+
+
+def _found_config(name: str, where: str) -> PretrainedConfig:
+    from transformers import CONFIG_MAPPING, PretrainedConfig
+
+    if name in CONFIG_MAPPING and not Path(name).exists():
+        return CONFIG_MAPPING[name]()
+    try:
+        plain, _ = PretrainedConfig.get_config_dict(name)
+    except (OSError, ValueError) as error:
+        raise _not_found(name, "no configuration of this model can be found", where, error) from None
+    return _config(plain, name, where)
 
 
 def stored_config(files: Path) -> PretrainedConfig:
@@ -68,9 +78,25 @@ def weights(cls: Any, name: str, config: PretrainedConfig, where: str) -> nn.Mod
     from safetensors import SafetensorError
 
     try:
-        return cls.from_pretrained(name, config=config, use_safetensors=True)
+        with _no_bar(name):
+            return cls.from_pretrained(name, config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _not_found(name, "the weights of this model cannot be loaded", where, error) from None
+
+
+@contextmanager
+def _no_bar(name: str) -> Iterator[None]:
+    """No bar for reading weights from a folder, which takes a moment; a download may draw one."""
+    from transformers.utils import logging
+
+    quiet = Path(name).is_dir() and logging.is_progress_bar_enabled()
+    if quiet:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet:
+            logging.enable_progress_bar()
 
 
 def _not_found(name: str, problem: str, where: str, error: Exception) -> SpecError:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from polymodal.core.contracts import Prediction, Records
 from polymodal.core.schema import Json
 from polymodal.tasks import metrics, ranking
+from polymodal.tasks.targets import identity
 
 UNLIKELY = 1e-15  # no probability is taken for smaller when its logarithm is measured
 CONFUSION = 100  # classes; a larger table of confusions is not drawn
@@ -55,6 +56,10 @@ class OneOf:
             "calibration_error": metrics.calibration_error(gaps, 1, weights),
             "log_loss": metrics.mean(records["error"], weights),
         }
+
+    def align(self, records: Records, own: list[Json], target: dict[str, np.ndarray]) -> Records:
+        moved = {n: spread(c, own, self.classes) if n == "probabilities" else c for n, c in records.items()}
+        return moved | {"label": target["class"]}
 
     def charts(self, records: Records) -> list[Json]:
         """Who is taken for whom (rows are the truth; not beyond 100 classes), and how sure against how often right."""
@@ -116,6 +121,11 @@ class AnyOf:
             "log_loss": metrics.mean(records["error"], weights),
         }
 
+    def align(self, records: Records, own: list[Json], target: dict[str, np.ndarray]) -> Records:
+        p, truth = spread(records["probabilities"], own, self.classes), target["classes"] > 0.5
+        error = -np.log(np.where(truth, p, 1 - p).clip(min=UNLIKELY)).mean(1)
+        return records | {"probabilities": p, "truth": truth, "unseen": target["unseen"], "error": error}
+
     def charts(self, records: Records) -> list[Json]:
         """F1 of each class (none where no row has or is given it), and how sure against how often right."""
         p, truth = records["probabilities"], records["truth"]
@@ -124,6 +134,14 @@ class AnyOf:
         bars = {"kind": "bars", "measure": "f1", "classes": self.classes, "counts": truth.sum(0).tolist()}
         bars["values"] = [None if v != v else v for v in values]
         return [bars, {"kind": "reliability", "bins": reliability(p.ravel(), truth.ravel())}]
+
+
+def spread(columns: Float[np.ndarray, "n own"], own: list[Json], classes: list[Json]) -> Float[np.ndarray, "n C"]:
+    """A column for each of `classes` from those of `own`, by the class; 0 for a class that `own` lacks."""
+    places = {identity(c): i for i, c in enumerate(classes)}
+    found = np.zeros((len(columns), len(classes)), columns.dtype)
+    found[:, [places[identity(c)] for c in own]] = columns
+    return found
 
 
 def reliability(sure: np.ndarray, right: np.ndarray) -> list[Json]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from polymodal.core.contracts import Gather, Prediction, Records
 from polymodal.core.errors import SpecError, suggest
@@ -18,18 +18,19 @@ from polymodal.core.schema import Chance, Json, Natural, Share, Wired
 from polymodal.core.streams import Answer, Cells, Row, Stream, Streams, Target, pool
 from polymodal.tasks import losses
 from polymodal.tasks.classes import AnyOf, OneOf
+from polymodal.tasks.confidence import Confident
 from polymodal.tasks.head import head
 from polymodal.tasks.targets import Separator
 
 Nonnegative = Annotated[float, Ge(0.0)]
 
 
-class Classify(nn.Module):
+class Classify(Confident):
     """Classification from the fused vector: one class per row (softmax), or with `multi` any number (sigmoids).
 
     Fused stream [B T D], pooled over T -> `logits` [B C]. Losses: `losses.one_of`, `losses.any_of`. Predictions are in
-    the table's own type with the probability as confidence. A class that no training row had is never trained on
-    and counts as wrong. Measures: see `classes.OneOf` and `classes.AnyOf`.
+    the table's own type with the probability as confidence, at the temperature that `calibrate` fits. A class that no
+    training row had is never trained on and counts as wrong. Measures: see `classes.OneOf` and `classes.AnyOf`.
 
     Settings: `multi`; `separator` between the classes of a text cell (multi); `hidden`, units of a hidden layer, 0 for
     a linear head; `dropout` before the last layer; `label_smoothing`, ε; `focal`, γ of the focal loss; `class_weights`,
@@ -55,7 +56,7 @@ class Classify(nn.Module):
         focal: Nonnegative | None = None,
         class_weights: Literal["balanced"] | dict[str, Nonnegative] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(field["classes"], multi)
         self.multi, self.smoothing, self.focal = multi, label_smoothing, focal
         self.kind: OneOf | AnyOf = AnyOf(field["classes"]) if multi else OneOf(field["classes"])
         self.metric = self.kind.metric
@@ -91,14 +92,22 @@ class Classify(nn.Module):
         return self(streams, fused, None)
 
     def predict(self, answer: Answer, rows: Sequence[Row]) -> list[Prediction]:
-        return self.kind.predict(answer["logits"])
+        return self.kind.predict(self.cooled(answer["logits"]))
 
     def score(self, answer: Answer, target: Target) -> Records:
         there = target.present
-        return self.kind.score(answer["logits"][there], {k: v[there] for k, v in target.data.items()})
+        return self.kind.score(self.cooled(answer["logits"])[there], {k: v[there] for k, v in target.data.items()})
 
     def measure(self, records: Records, weights: Float[np.ndarray, "W n"]) -> dict[str, Float[np.ndarray, " W"]]:
         return self.kind.measure(records, weights)
+
+    def align(self, records: Records, field: dict[str, Json], target: dict[str, np.ndarray]) -> Records:
+        """Records of a model that was fitted with `field`, in terms of this task's classes.
+
+        `target` are this task's own samples of the same rows, stacked. A class that `field` lacks has probability 0, so
+        a row of it stays wrong.
+        """
+        return self.kind.align(records, field["classes"], target)
 
     def charts(self, records: Records) -> list[Json]:
         return self.kind.charts(records)

@@ -38,6 +38,7 @@ class Regress(nn.Module):
 
     reads = frozenset({"fused"})
     says: tuple[str, ...] = ()
+    bounds, extent = ("low", "high"), "interval_width"
     metric = "rmse"
     maximize = False
 
@@ -102,6 +103,30 @@ class Regress(nn.Module):
             "mae_original": original["mae"],
             "mape": metrics.mean(np.abs(truth - guess) / truth, weights),
         }
+
+    def strangeness(self, records: Records) -> Float[np.ndarray, " n"]:
+        """The absolute error of what is trained."""
+        return records["error"]
+
+    def region(self, answer: Answer, limit: Float[np.ndarray, " B"]) -> list[dict[str, Json]]:
+        """The numbers within `limit` of the prediction, as it is trained, in the table's units; None: without end."""
+        ends = self._around(answer["value"].detach().double().cpu().numpy() * self.std + self.mean, limit)
+        known = [[v if np.isfinite(v) else None for v in end.tolist()] for end in ends]
+        return [{"low": low, "high": high} for low, high in zip(*known, strict=True)]
+
+    def extents(self, records: Records, limit: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """How wide the intervals are in the table's units."""
+        predicted = records["predicted"]
+        low, high = self._around(np.log(predicted) if self.log else predicted, limit)
+        return high - low
+
+    def _around(
+        self, centre: Float[np.ndarray, " n"], limit: Float[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Both ends in the table's units; infinite where nothing bounds them."""
+        low, high = (np.exp(np.clip(end, -LARGEST, LARGEST)) if self.log else end
+                     for end in (centre - limit, centre + limit))  # fmt: skip
+        return np.where(np.isfinite(limit), low, -np.inf), np.where(np.isfinite(limit), high, np.inf)
 
     def charts(self, records: Records) -> list[Json]:
         """Truth against prediction in the table's units, at most 2,000 rows, evenly spaced in order."""

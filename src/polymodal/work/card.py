@@ -8,7 +8,17 @@ from polymodal.core import yaml12
 from polymodal.core.schema import Json
 from polymodal.work.evaluation import Evaluation
 from polymodal.work.folder import write_bytes
-from polymodal.work.report import headline, measures, read_json, read_lines, read_text, templates, training
+from polymodal.work.report import (
+    headline,
+    measures,
+    read_json,
+    read_lines,
+    read_text,
+    simple_models,
+    templates,
+    training,
+)
+from polymodal.work.trust.words import trust_sentences
 from polymodal.work.words import falls, main_split
 
 SURE = 0.05  # a calibration error above this is named as a limit
@@ -34,8 +44,11 @@ def write_card(folder: Path, evaluations: dict[str, Evaluation]) -> Path:
             splits=list(evaluations),
             headline=[headline(name, result) for name, result in main.tasks.items()],
             measures=measures(evaluations),
+            beside=simple_models(folder, main),
             falls={name: found for name, r in main.tasks.items() if (found := falls(r.measures, main.withheld, name))},
             overconfident=unsure(main),
+            trust=trust_sentences(main),
+            warnings=main.warnings,
             ledger=len(read_lines(folder / "ledger.jsonl")),
             training=training(read_lines(folder / "history.jsonl")),
             environment=read_json(folder / "environment.json"),

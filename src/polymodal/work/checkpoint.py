@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from polymodal.core.errors import RunError, saving
 from polymodal.core.schema import Json
 from polymodal.work.folder import KEPT, read_json, read_tensors, sync_folder, write_json, write_tensors
 from polymodal.work.optimize import Average, load_optimizer, optimizer_tensors
+
+DEAR = 20  # seconds of work for every second of saving
 
 
 @dataclass
@@ -40,18 +43,36 @@ class Checkpoints:
     def __init__(self, run: Path) -> None:
         self.folder = run / "checkpoints"
         self.loaded: Path | None = None
+        self.kept: dict[str, Tensor] | None = None
+        self.saved, self.cost = time.monotonic(), 0.0
+
+    def keep(self, model: nn.Module) -> None:
+        """These weights are the best so far: they are written with the next checkpoint."""
+        self.kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def due(self, seconds: int) -> bool:
+        """Whether the last checkpoint is so many seconds old, or so old that another one is cheap beside the work."""
+        return time.monotonic() - self.saved >= min(seconds, DEAR * self.cost)
 
     def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None) -> None:
-        """Write a new checkpoint, then drop the older ones. A crash at any point leaves the older one in place."""
+        """Write a new checkpoint, then drop the older ones. A crash at any point leaves the older one in place.
+
+        Of a training that is done only the best weights are worth keeping, and where it stands.
+        """
+        began = time.monotonic()
         place = self.folder / f"step-{state.steps:09d}-{state.epoch:06d}"
         if place == self.loaded:  # nothing was done since
             return
         fresh = self.folder / f".new-{os.getpid()}"
         shutil.rmtree(fresh, ignore_errors=True)
-        tensors: dict[str, dict[str, Tensor]] = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
-        if average is not None:
-            tensors["average"] = average.weights
+        tensors: dict[str, dict[str, Tensor]] = {}
+        if not state.done:
+            tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+            tensors |= {} if average is None else {"average": average.weights}
         try:
+            if self.kept is not None:
+                write_tensors(self.best(state), self.kept)
+                self.kept = None
             hashes = {n: write_tensors(fresh / f"{n}.safetensors", t) for n, t in tensors.items()}
             write_json(fresh / "state.json", {**asdict(state), "hashes": hashes})
             shutil.rmtree(place, ignore_errors=True)
@@ -66,6 +87,8 @@ class Checkpoints:
         for old in self.folder.glob("best-*.safetensors"):
             if old != self.best(state):
                 old.unlink(missing_ok=True)
+        self.saved = time.monotonic()
+        self.cost = self.saved - began
 
     def found(self) -> list[Path]:
         """The checkpoints, newest first."""
@@ -86,11 +109,13 @@ class Checkpoints:
                     read_tensors(self.best(state))
             except RunError:
                 continue  # damaged: an older one may be sound, and starting again gives the same weights
+            self.loaded = place
+            if state.done:
+                return state
             model.load_state_dict(tensors["model"])
             load_optimizer(optimizer, tensors["optimizer"])
             if average is not None:
                 average.weights = {n: t.to(average.weights[n].device) for n, t in tensors["average"].items()}
-            self.loaded = place
             return state
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from polymodal.data.ledger import Entry
 from polymodal.data.loader import Loader
 from polymodal.model import Model, on_device, withhold
 from polymodal.work.runtime import Runtime
+
+Withheld = str | tuple[str, ...]  # an input, or several together
 
 
 @dataclass
@@ -74,9 +77,9 @@ class _Piles(dict[str, _Pile]):
 
 @torch.inference_mode()
 def collect(
-    model: Model, loader: Loader, runtime: Runtime, *, withheld: Sequence[str] = (), predict: bool = False,
+    model: Model, loader: Loader, runtime: Runtime, *, withheld: Sequence[Withheld] = (), predict: bool = False,
     step: Callable[[int], None] | None = None,
-) -> tuple[Collected, dict[str, Collected]]:  # fmt: skip
+) -> tuple[Collected, dict[Withheld, Collected]]:  # fmt: skip
     """One pass in row order: with every input, and with each of `withheld` taken away, as if its cells were missing."""
     model.eval()
     whole, blind = _Piles(), {name: _Piles() for name in withheld}
@@ -90,7 +93,8 @@ def collect(
             moved = on_device(batch, runtime.move)
             encoded = whole.add(model, moved, runtime, predict, None)
             for name, piles in blind.items():
-                piles.add(model, withhold(moved, name), runtime, False, encoded)
+                gone = (name,) if isinstance(name, str) else name
+                piles.add(model, reduce(withhold, gone, moved), runtime, False, encoded)
             answered += len(batch.rows)
             if step is not None:
                 step(len(batch.rows))

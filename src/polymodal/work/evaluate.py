@@ -11,14 +11,19 @@ from polymodal.core.contracts import Records
 from polymodal.core.errors import TableError
 from polymodal.core.schema import Json
 from polymodal.data.dataset import Dataset
+from polymodal.data.fingerprints import Marks, marks_of, watch
 from polymodal.data.ledger import Ledger
 from polymodal.data.loader import Loader
 from polymodal.data.splits import Part
 from polymodal.model import Model
+from polymodal.work import warn
 from polymodal.work.collect import Collected, collect
 from polymodal.work.evaluation import Evaluation, Example, Measures, TaskResult
 from polymodal.work.intervals import intervals
 from polymodal.work.runtime import Runtime
+from polymodal.work.trust.abstain import Threshold
+from polymodal.work.trust.evidence import add_evidence
+from polymodal.work.trust.store import Trust
 
 
 def scores(model: Model, found: Collected) -> dict[str, float]:
@@ -35,24 +40,41 @@ def scores(model: Model, found: Collected) -> dict[str, float]:
 def evaluate(
     assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, dataset: Dataset | None = None,
     withheld: bool = True, worst: int = 12, step: Callable[[int], None] | None = None,
+    trust: Trust | None = None, thresholds: dict[str, Threshold] | None = None,
+    train: dict[str, Marks] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Every task's measures with 95 % intervals, the same with each input withheld, charts and the worst mistakes.
+
+    `trust` is what was kept of validation rows, for the coverage of sets; `thresholds` are those of abstaining.
+    `train` are the training rows' fingerprints, which the rows are compared with.
 
     Raises TableError when there is no row to measure on.
     """
     settings = assembly.spec.train
-    dataset = dataset or assembly.dataset(part, ledger, targets=True)
+    if dataset is None:
+        dataset = assembly.dataset(part, ledger, targets=True)
+        watch({n: s for n, s in dataset.inputs.items() if n in (train or {})}, {})
     loader = Loader(dataset, batch=max(64, settings.batch), seed=settings.seed, shuffle=False, augment=False,
                     buckets=False, workers=settings.workers)  # fmt: skip
     inputs = list(assembly.spec.inputs) if withheld and len(assembly.spec.inputs) > 1 else []
-    found, blind = collect(assembly.model, loader, runtime, withheld=inputs, predict=True, step=step)
+    others = warn.groups(inputs)
+    found, gone = collect(assembly.model, loader, runtime, withheld=[*inputs, *others], predict=True, step=step)
+    blind = {n: gone[n] for n in inputs}
     ledger.extend(found.entries)
     tasks = {n: _result(assembly, n, found, part) for n in found.records if len(found.rows[n])}
     if not tasks:
         raise _nothing(assembly, part, ledger)
-    without = {n: {t: _measures(assembly, t, gone.records[t]) for t in tasks} for n, gone in blind.items()}
+    without = {n: {t: _measures(assembly, t, one.records[t]) for t in tasks} for n, one in blind.items()}
     examples = [e for n, result in tasks.items() for e in _worst(assembly, n, result, part, worst)]
-    return Evaluation(found.answered, tasks, ledger.counts(), without, examples)
+    proof = add_evidence(assembly, tasks, without, blind, trust or {}, thresholds or {})
+    rest = [{t: _measures(assembly, t, gone[group].records[t]) for t in tasks} for group in others]
+    made = Evaluation(found.answered, tasks, ledger.counts(), without, examples, proof)
+    made.alone = warn.alone(inputs, without, rest)
+    made.warnings = warn.leaks(made)
+    if train:
+        rows = np.unique(np.concatenate([result.rows for result in tasks.values()]))
+        made.warnings += warn.duplicates(assembly, made, train, marks_of(dataset.inputs, rows), len(rows))
+    return made
 
 
 def _nothing(assembly: Assembly, part: Part, ledger: Ledger, most: int = 5) -> TableError:
@@ -69,7 +91,9 @@ def _measures(assembly: Assembly, task: str, records: Records) -> Measures:
 def _result(assembly: Assembly, name: str, found: Collected, part: Part) -> TaskResult:
     records, rows = found.records[name], found.rows[name]
     columns = assembly.spec.tasks[name].columns
-    truth = [part.table.cell(int(r), columns[0]) for r in rows]
+    one: dict[Json, Json] = {}  # of each answer, so that a million rows hold a handful of texts
+    cells = part.table.cells(rows, columns[0])
+    truth = [one.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in cells]
     task = assembly.model.tasks[name]
     measures, charts = _measures(assembly, name, records), task.charts(records)
     return TaskResult(measures, charts, records, rows, truth, found.predictions[name], task.metric)

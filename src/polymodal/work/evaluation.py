@@ -37,7 +37,7 @@ class Example:
     shown: dict[str, list[Json]]  # input -> one {"kind", "data"} per column
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     """A model measured on a table. `json()` is what `polymodal evaluate --json` prints."""
 
@@ -46,9 +46,28 @@ class Evaluation:
     ledger: dict[str, int] = field(default_factory=dict)  # action -> rows
     withheld: dict[str, dict[str, Measures]] = field(default_factory=dict)  # input -> task -> measures without it
     examples: list[Example] = field(default_factory=list)  # the worst mistakes, worst first
+    calibration: dict[str, Json] = field(default_factory=dict)  # task -> what was fitted on validation, and its effect
+    alone: dict[str, dict[str, Measures]] = field(default_factory=dict)  # input -> task -> measures with it alone
+    warnings: list[dict[str, Json]] = field(default_factory=list)  # {"kind": "leak" | "duplicates", "text", ...}
+
+    def __repr__(self) -> str:
+        from polymodal.work.notebook import evaluation_text
+
+        return evaluation_text(self)
+
+    def _repr_html_(self) -> str:
+        from polymodal.work.notebook import evaluation_html
+
+        return evaluation_html(self)
 
     def json(self) -> dict[str, Json]:
         plain: dict[str, Json] = {"rows": self.rows, "tasks": {n: t.measures for n, t in self.tasks.items()}}
         if self.withheld:
             plain["withheld"] = {i: {"tasks": tasks} for i, tasks in self.withheld.items()}
+        if self.alone:
+            plain["alone"] = {i: {"tasks": tasks} for i, tasks in self.alone.items()}
+        if self.warnings:
+            plain["warnings"] = self.warnings
+        if self.calibration:
+            plain["calibration"] = self.calibration
         return {**plain, "ledger": self.ledger}

@@ -17,7 +17,9 @@ from polymodal.core.schema import Json
 from polymodal.core.seeds import generator
 
 Measure = Callable[[Records, np.ndarray], dict[str, np.ndarray]]
-ENTRIES = 5_000_000  # weights made at once
+ENTRIES = 2_000_000  # weights made at once
+DRAWN = 20_000_000  # rows drawn in all, beyond which there are fewer resamples: such intervals are narrow
+FEWEST = 200  # resamples
 
 
 def intervals(
@@ -61,8 +63,13 @@ def rows_in(records: Records) -> int:
 def resamples(
     rows: int, seed: int, draws: int, clusters: Integer[np.ndarray, " n"] | None = None
 ) -> Iterator[Float[np.ndarray, "W n"]]:
-    """Weights of ones, then how often each row stands in each of `draws` resamples, a bounded number at a time."""
+    """Weights of ones, then how often each row stands in each of `draws` resamples, a bounded number at a time.
+
+    Of more than 20,000 rows there are fewer than 1,000 resamples, so that time does not grow with the rows, until there
+    are 200.
+    """
     yield np.ones((1, rows))
+    draws = min(draws, max(FEWEST, DRAWN // max(1, rows)))
     groups, place = (rows, None) if clusters is None else distinct(clusters)
     random = generator(seed, "bootstrap")
     step = max(1, ENTRIES // max(1, rows))

@@ -40,15 +40,42 @@ def curves(lines: Sequence[Points], best: int | None = None) -> str:
     return _svg(figure)
 
 
-def reliability(bins: Sequence[dict[str, Json]]) -> str:
-    """How often right against how sure, a point per bin, its area the share of answers; the diagonal is honest."""
+def reliability(bins: Sequence[dict[str, Json]], before: Sequence[dict[str, Json]] = ()) -> str:
+    """How often right against how sure, a point per bin, its area the share of answers; the diagonal is honest.
+
+    `before` are the bins as they would be without scaling, a line of the second colour.
+    """
     figure, axes = _axes(width=3.1)
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
+    if before:
+        axes.plot([b["confidence"] for b in before], [b["accuracy"] for b in before], color=SECOND, linewidth=1.0,
+                  marker="o", markersize=2.6)  # fmt: skip
     sure, right = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
     most = max((b["count"] for b in bins), default=1)
     axes.plot(sure, right, color=FIRST, linewidth=1.0, alpha=0.6)
     axes.scatter(sure, right, s=[8 + 60 * b["count"] / most for b in bins], color=FIRST, linewidths=0)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    return _svg(figure)
+
+
+def coverage(points: Sequence[dict[str, Json]]) -> str:
+    """How often regions hold the truth against how often they should; the grey band is what was to be expected."""
+    figure, axes = _axes(width=3.1)
+    level = [p["level"] for p in points]
+    low, high = [p["low"] for p in points], [p["high"] for p in points]
+    axes.fill_between(level, low, high, color=SOFT, alpha=0.25, linewidth=0)
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.plot(level, [p["coverage"] for p in points], color=FIRST, linewidth=1.2, marker="o", markersize=3)
+    least = min([0.45, *(min(p["coverage"], p["low"]) - 0.05 for p in points)])
+    axes.set(xlim=(0.45, 1.02), ylim=(least, 1.02))
+    return _svg(figure)
+
+
+def selective(points: Sequence[dict[str, Json]]) -> str:
+    """Accuracy among the surest rows against their share of all."""
+    figure, axes = _axes(width=3.1)
+    axes.plot([p["answered"] for p in points], [p["accuracy"] for p in points], color=FIRST, linewidth=1.4)
+    axes.set(xlim=(-0.02, 1.02))
     return _svg(figure)
 
 

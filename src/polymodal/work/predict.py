@@ -22,37 +22,38 @@ from polymodal.data.loader import Loader
 from polymodal.data.splits import Part
 from polymodal.model import on_device
 from polymodal.work.runtime import Runtime
+from polymodal.work.trust.terms import Terms
 
 Line = dict[str, Json]  # one row of a prediction file
 
 
-def columns(assembly: Assembly) -> list[str]:
+def columns(assembly: Assembly, terms: Terms | None = None) -> list[str]:
     """The columns of a prediction file: `row`, each task with what it says besides, `error`."""
+    terms = terms or Terms()
     names = ["row"]
     for name, task in assembly.model.tasks.items():
-        names += [name, *(f"{name}.{suffix}" for suffix in task.says)]
+        names += [name, *(f"{name}.{suffix}" for suffix in (*task.says, *terms.columns(name, task)))]
     return [*names, "error"]
 
 
 def predict(
     assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, on_bad: str | None = None,
-    keep: bool = False, step: Callable[[int], None] | None = None,
+    keep: bool = False, step: Callable[[int], None] | None = None, terms: Terms | None = None,
 ) -> Iterator[Line]:  # fmt: skip
-    """One line per row of the part, in order, in bounded memory."""
+    """One line per row of the part, in order, in bounded memory; `terms` may ask for sets, or leave rows unanswered."""
+    terms = terms or Terms()
     dataset = assembly.dataset(part, ledger, targets=False, on_bad=on_bad)
     size = max(64, assembly.spec.train.batch)
     loader = Loader(dataset, batch=size, seed=0, shuffle=False, augment=False, buckets=False)
     given = list(dict.fromkeys(c for one in assembly.spec.inputs.values() for c in one.columns)) if keep else []
-    names = columns(assembly)
+    names = columns(assembly, terms)
     assembly.model.eval()
-    rows = iter(part.rows.tolist())
     for number, micro in enumerate(loader.epoch(0)):
         batch, entries = micro[0]
         ledger.extend(entries)
-        answers = {} if batch is None else _answers(assembly, batch, runtime)
-        reasons = _reasons(entries)
+        answers, unsure = ({}, {}) if batch is None else _answers(assembly, batch, runtime, terms)
+        reasons = _joined(_reasons(entries), unsure)
         for row in part.rows[number * size : (number + 1) * size].tolist():
-            assert row == next(rows)
             line = _line(names, row, answers.get(row), reasons.get(row, ""))
             for column in given:
                 line[column if column not in names else f"given.{column}"] = _plain(part.table.cell(row, column))
@@ -62,16 +63,26 @@ def predict(
 
 
 @torch.inference_mode()
-def _answers(assembly: Assembly, batch: Batch, runtime: Runtime) -> dict[int, dict[str, Prediction]]:
-    """Row number -> task -> what it says of the row."""
+def _answers(
+    assembly: Assembly, batch: Batch, runtime: Runtime, terms: Terms
+) -> tuple[dict[int, dict[str, Prediction]], dict[int, str]]:
+    """Row number -> task -> what it says of the row; row number -> why an answer is left empty."""
     found: dict[int, dict[str, Prediction]] = {row.number: {} for row in batch.rows}
+    reasons: dict[int, str] = {}
     with runtime.autocast():
         out = assembly.model(on_device(batch, runtime.move), respond=True)
     for name, task in assembly.model.tasks.items():
         answer = {k: v.float() for k, v in out.answers[name].items()}
-        for row, prediction in zip(batch.rows, task.predict(answer, batch.rows), strict=True):
+        predictions = terms.apply(name, task, answer, batch.rows, task.predict(answer, batch.rows))
+        for row, (prediction, reason) in zip(batch.rows, predictions, strict=True):
             found[row.number][name] = prediction
-    return found
+            if reason:
+                reasons = _joined(reasons, {row.number: reason})
+    return found, reasons
+
+
+def _joined(one: dict[int, str], two: dict[int, str]) -> dict[int, str]:
+    return one | {row: f"{one[row]}; {text}" if one.get(row) else text for row, text in two.items()}
 
 
 def _reasons(entries: Iterable[Entry]) -> dict[int, str]:

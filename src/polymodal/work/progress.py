@@ -1,4 +1,5 @@
-"""What a person sees while work is going on: a bar on a terminal, a line per epoch elsewhere; on standard error."""
+"""What a person sees while work is going on: a bar on a terminal, one place that is drawn anew in a notebook, elsewhere
+a line per epoch; on standard error."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from polymodal.core.schema import Json
+from polymodal.work.notebook import Cell, open_cell
 
 
 class Display:
@@ -14,13 +16,14 @@ class Display:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.live = not quiet and sys.stderr.isatty()
+        self.cell = None if quiet else open_cell()
+        self.live = not quiet and self.cell is None and sys.stderr.isatty()
 
     @contextmanager
     def bar(self, title: str, total: int, done: int = 0) -> Iterator[_Bar]:
         """A bar over `total` rows, of which `done` are behind us already."""
         if not self.live:
-            yield _Bar()
+            yield _Bar() if self.cell is None else _CellBar(self.cell, title, total, done)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,7 +34,9 @@ class Display:
             yield _LiveBar(progress, progress.add_task(title, total=total, completed=done, rate=""))
 
     def say(self, text: str) -> None:
-        if not self.quiet:
+        if self.cell is not None:
+            self.cell.say(text)
+        elif not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def epoch(self, entry: dict[str, Json], epochs: int) -> None:
@@ -49,6 +54,15 @@ def _headline(name: str) -> bool:
 class _Bar:
     def advance(self, rows: int) -> None:
         """Count rows; without a terminal nothing is drawn."""
+
+
+class _CellBar(_Bar):
+    def __init__(self, cell: Cell, title: str, total: int, done: int) -> None:
+        self.cell, self.title, self.total, self.done = cell, title, total, done
+
+    def advance(self, rows: int) -> None:
+        self.done += rows
+        self.cell.bar(self.title, self.done, self.total)
 
 
 class _LiveBar(_Bar):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from polymodal.core.schema import Json
 from polymodal.work import plots
+from polymodal.work.beside import limits, ranked, signed
 from polymodal.work.evaluation import Evaluation, Example, TaskResult
 from polymodal.work.folder import write_bytes
+from polymodal.work.trust.words import trust_sentences
 from polymodal.work.words import change, falls, guessing, interval, main_measure, main_split, measure, written
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"written": written, "change": change, "uri": data_uri, "plain": plain, "md": markdown}
-    made.globals |= {"measure": measure, "interval": interval}
+    made.globals |= {"measure": measure, "interval": interval, "signed": signed, "limits": limits}
     return made
 
 
@@ -68,7 +70,11 @@ def gather(folder: Path, evaluations: dict[str, Evaluation]) -> dict[str, Json]:
         "curves": curves(history, main),
         "measures": measures(evaluations),
         "splits": list(evaluations),
+        "trust": trust_sentences(main),
+        "beside": simple_models(folder, main),
         "withheld": {name: found for name in main.tasks if (found := bars(main, name))},
+        "alone": {name: each for name in main.tasks if (each := by_itself(main, name))},
+        "warnings": [(split, w["text"]) for split, e in evaluations.items() for w in e.warnings],
         "charts": {name: [c for c in map(chart, r.charts) if c] for name, r in main.tasks.items()},
         "examples": mistakes(main),
         "ledger": {"counts": Counter(e.get("action", "") for e in ledger), "entries": ledger[:LEDGER]},
@@ -84,6 +90,11 @@ def headline(name: str, result: TaskResult) -> dict[str, Json]:
     found = result.measures[main] if main else {"value": None}
     return {"task": name, "measure": main or "", "found": found, "rows": len(result.rows),
             "guessing": guessing(result, main or "")}  # fmt: skip
+
+
+def simple_models(folder: Path, main: Evaluation) -> list[dict[str, Json]]:
+    """The model's main measures beside those of simple models, where the run was asked for them."""
+    return ranked(read_json(folder / "metrics.json"), {name: main_measure(r) for name, r in main.tasks.items()})
 
 
 def training(history: list[Json]) -> dict[str, Json] | None:
@@ -129,7 +140,9 @@ def series(history: list[Json], part: str, name: str) -> list[tuple[float, float
 
 def measures(evaluations: dict[str, Evaluation]) -> list[dict[str, Json]]:
     """A line per task and measure, with what each table gave for it."""
-    lines = dict.fromkeys((t, m) for e in evaluations.values() for t, r in e.tasks.items() for m in r.measures)
+    found = dict.fromkeys((t, m) for e in evaluations.values() for t, r in e.tasks.items() for m in r.measures)
+    order = list(dict.fromkeys(t for t, _ in found))
+    lines = sorted(found, key=lambda line: order.index(line[0]))  # a table may lack some measures of a task
     return [
         {"task": t, "measure": m,
          "found": [e.tasks[t].measures.get(m) if t in e.tasks else None for e in evaluations.values()]}
@@ -147,13 +160,23 @@ def bars(main: Evaluation, task: str) -> list[dict[str, Json]]:
     return [{**f, "zero": 100 * -low / span, "at": place[id(f)]} for f in found]
 
 
+def by_itself(main: Evaluation, task: str) -> list[tuple[str, dict[str, Json], str]]:
+    """Each input, and the task's first measure with nothing but this input."""
+    name = next(iter(main.tasks[task].measures), "")
+    each = [(one, tasks.get(task, {}).get(name), name) for one, tasks in main.alone.items()]
+    return [(one, measured, name) for one, measured, name in each if measured is not None]
+
+
 def chart(given: Json) -> dict[str, Json] | None:
     """A task's chart made ready for the page; None for a kind that is not known or has nothing to show."""
     kind = given.get("kind") if isinstance(given, dict) else None
     if kind == "confusion" and given.get("classes"):
         return confusion(given["classes"], given["counts"])
     if kind == "reliability" and given.get("bins"):
-        return {"kind": kind, "svg": plots.reliability(given["bins"])}
+        before = given.get("before") or ()
+        return {"kind": kind, "svg": plots.reliability(given["bins"], before), "before": bool(before)}
+    if kind in ("coverage", "selective") and given.get("points"):
+        return {"kind": kind, "svg": {"coverage": plots.coverage, "selective": plots.selective}[kind](given["points"])}
     if kind == "scatter" and given.get("truth"):
         return {"kind": kind, "svg": plots.scatter(given["truth"], given["predicted"], given.get("log", False))}
     if kind == "bars" and given.get("classes"):

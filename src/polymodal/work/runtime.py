@@ -31,10 +31,10 @@ class Runtime:
             torch.set_num_threads(settings.threads)
         if settings.device not in ("auto", "cpu") and not getattr(torch, settings.device).is_available():
             raise UserError("train.device", "is not available here", given=settings.device, advice="auto or cpu")
-        AcceleratorState._reset_state()  # accelerate keeps the first precision of a process for ever
-        precision = "bf16" if settings.precision == "bf16" else "no"
-        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=precision)
+        AcceleratorState._reset_state()  # accelerate keeps the first device of a process for ever
+        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no")
         self.device: torch.device = self.accelerator.device
+        self.half, self.channels_last = settings.precision == "bf16", settings.channels_last
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.main = self.accelerator.is_main_process
 
@@ -42,7 +42,8 @@ class Runtime:
         return self.accelerator.prepare(model, optimizer)
 
     def autocast(self) -> AbstractContextManager:
-        return self.accelerator.autocast()
+        """Our own: accelerate's would turn all that the model gives, feature maps too, into fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     @contextmanager
     def exact(self) -> Iterator[None]:
@@ -60,7 +61,9 @@ class Runtime:
             switches.fill_uninitialized_memory = fill
 
     def move(self, x: Tensor) -> Tensor:
-        return x.to(self.device, non_blocking=True)
+        """To this device; pictures [N C H W] with the channels last in memory, when that is wished."""
+        moved = x.to(self.device, non_blocking=True)
+        return moved.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else moved
 
     def between(self, model: nn.Module, last: bool) -> AbstractContextManager:
         """Gradients are exchanged with the other processes in the last micro-step only."""

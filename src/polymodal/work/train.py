@@ -15,10 +15,11 @@ from polymodal.core.errors import SpecError, Stopped
 from polymodal.core.schema import Json
 from polymodal.data.dataset import Dataset
 from polymodal.data.loader import Loader
+from polymodal.work import memory
 from polymodal.work.checkpoint import Checkpoints, State
 from polymodal.work.collect import collect
 from polymodal.work.evaluate import scores
-from polymodal.work.folder import read_tensors, write_tensors
+from polymodal.work.folder import read_tensors
 from polymodal.work.history import write_history, write_tensorboard
 from polymodal.work.optimize import Average, make_optimizer
 from polymodal.work.progress import Display
@@ -42,9 +43,10 @@ def train(
     if resume:
         found = session.checkpoints.load(assembly.model, session.bare_optimizer, session.average)
         session.state = found or session.state
-    with runtime.exact(), _interruptible() as stopped:
+    with runtime.exact(), memory.kept(), _interruptible() as stopped:
         while not session.state.done:
             _epoch(session, stopped)
+    runtime.wait()
     best = session.checkpoints.best(session.state)
     assembly.model.load_state_dict(read_tensors(best))
     return session.state
@@ -70,7 +72,7 @@ def _epoch(session: Session, stopped: Callable[[], bool]) -> None:
     """One epoch from wherever the state stands in it, with checkpoints on the way, then the validation."""
     state, settings = session.state, session.assembly.spec.train
     rows = len(session.loader.dataset.rows)
-    began = saved = time.monotonic()
+    began = time.monotonic()
     before = state.seconds
     title = f"epoch {state.epoch + 1}/{settings.epochs}"
     session.model.train()
@@ -82,16 +84,18 @@ def _epoch(session: Session, stopped: Callable[[], bool]) -> None:
             now = time.monotonic()
             state.seconds = before + now - began
             every = settings.checkpoint_steps
-            due = now - saved > settings.checkpoint_seconds or (every is not None and state.steps % every == 0)
+            late = now - session.checkpoints.saved > settings.checkpoint_seconds
+            due = late or (every is not None and state.steps % every == 0)
             stop = session.runtime.any(stopped())
             if stop or (due and state.step < session.loader.steps):
                 _save(session)
-                saved = now
             if stop:
                 raise Stopped(f"stopped after step {state.steps}; the work is saved in {session.folder}")
     _close_epoch(session, rows)
-    _save(session)
-    if session.runtime.any(stopped()) and not state.done:
+    stop = session.runtime.any(stopped())
+    if stop or state.done or settings.checkpoint_steps or session.checkpoints.due(settings.checkpoint_seconds):
+        _save(session)
+    if stop and not state.done:
         raise Stopped(f"stopped after epoch {state.epoch}; the work is saved in {session.folder}")
 
 
@@ -110,7 +114,7 @@ def _close_epoch(session: Session, rows: int) -> None:
         entry = _entry(session, values, rows, better)
         if better:
             state.best_epoch = state.epoch
-            write_tensors(session.checkpoints.best(state), model.state_dict())
+            session.checkpoints.keep(model)
         if kept is not None:
             model.load_state_dict(kept)
         session.display.epoch(entry, settings.epochs)
@@ -118,6 +122,7 @@ def _close_epoch(session: Session, rows: int) -> None:
         (entry, state.best, state.best_epoch, state.stale, state.plateau, state.plateau_stale)
     )
     state.history.append(entry)
+    _tell(session)
     state.epoch, state.step, state.loss, state.seconds = state.epoch + 1, 0, {}, 0.0
     tired = settings.patience is not None and state.stale >= settings.patience
     state.done = state.epoch >= settings.epochs or tired
@@ -163,6 +168,10 @@ def _entry(session: Session, values: dict[str, float], rows: int, better: bool) 
 def _save(session: Session) -> None:
     if session.runtime.main:
         session.checkpoints.save(session.state, session.assembly.model, session.bare_optimizer, session.average)
+
+
+def _tell(session: Session) -> None:
+    if session.runtime.main:
         write_history(session.folder, session.state.history)
         if session.assembly.spec.train.tensorboard:
             write_tensorboard(session.folder, session.state.history)

@@ -10,6 +10,7 @@ from polymodal.core.errors import SpecError
 from polymodal.modalities.audio.wave import Wave
 
 FLOOR = 1e-10  # power below which everything is silence: 100 dB under a bin of power 1
+REACH = 2  # frames to either side that a delta looks at
 
 
 class Features:
@@ -20,6 +21,10 @@ class Features:
     frame under a periodic Hann window, power of its FFT of `n_fft` points, weighed by `mel_filters`, then the natural
     logarithm, floored at 1e-10. The MFCCs (Davis and Mermelstein 1980) are the first coefficients of the orthonormal
     DCT-II over the bands, the one for loudness among them; nothing is liftered.
+
+    `top_db`: bands more than so many decibels under the sound's loudest one are raised to there, so that recordings
+    with noise and with digital silence between the words look alike. `deltas`: 1 puts the slope over time of every
+    column beside it (Furui 1986: least squares over two frames to either side, the ends repeated), 2 its slope as well.
     """
 
     def __init__(
@@ -33,12 +38,16 @@ class Features:
         fmin: float,
         fmax: float,
         mfccs: int | None = None,
+        top_db: float | None = None,
+        deltas: int = 0,
     ) -> None:
         self.window, self.hop, self.n_fft = window, hop, n_fft
         self.taper = np.hanning(window + 1)[:-1]
         self.filters = mel_filters(rate=rate, n_fft=n_fft, mels=mels, fmin=fmin, fmax=fmax)
         self.cosines = None if mfccs is None else dct(mels)[:, :mfccs]
-        self.bands = mels if mfccs is None else mfccs
+        self.own = mels if mfccs is None else mfccs  # columns without deltas
+        self.bands = self.own * (1 + deltas)
+        self.depth, self.deltas = None if top_db is None else top_db * np.log(10.0) / 10.0, deltas
 
     def __call__(self, wave: Wave) -> Float32[np.ndarray, "T M"]:
         lacking = max(0, self.window - len(wave))
@@ -46,7 +55,25 @@ class Features:
         spectrum = np.fft.rfft(frames * self.taper, self.n_fft)
         power = spectrum.real**2 + spectrum.imag**2
         bands = np.log(np.maximum(power @ self.filters, FLOOR))
-        return (bands if self.cosines is None else bands @ self.cosines).astype(np.float32)
+        if self.depth is not None:
+            bands = np.maximum(bands, bands.max() - self.depth)
+        columns = [bands if self.cosines is None else bands @ self.cosines]
+        for _ in range(self.deltas):
+            columns.append(slope(columns[-1]))
+        return np.concatenate(columns, 1, dtype=np.float32, casting="same_kind")
+
+    def bands_of(self, features: Float32[np.ndarray, "T M"]) -> Float32[np.ndarray, "T B"]:
+        """The log-mel bands; from MFCCs those that are as smooth as these coefficients can say."""
+        own = features[:, : self.own]
+        return own if self.cosines is None else (own @ self.cosines.T).astype(np.float32)
+
+
+def slope(columns: Float[np.ndarray, "T M"]) -> Float[np.ndarray, "T M"]:
+    """Σ_k k (x[t + k] - x[t - k]) / 2 Σ_k k², k = 1 … 2: the slope of the line of least squares through five frames."""
+    padded = np.pad(columns, ((REACH, REACH), (0, 0)), mode="edge")
+    near = sliding_window_view(padded, 2 * REACH + 1, axis=0)  # [T M 5]
+    steps = np.arange(-REACH, REACH + 1, dtype=np.float64)
+    return near @ (steps / (steps**2).sum())
 
 
 def mel_filters(*, rate: int, n_fft: int, mels: int, fmin: float, fmax: float) -> Float[np.ndarray, "bins mels"]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import wave as wav
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
+from jaxtyping import UInt64
 
 from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError
@@ -19,6 +20,7 @@ from polymodal.core.schema import Json, Natural, Positive, Rate, Share
 from polymodal.core.seeds import Rng
 from polymodal.modalities.audio.augment import SpecAugment, Vary
 from polymodal.modalities.audio.features import Features
+from polymodal.modalities.audio.fingerprint import spectral_signs
 from polymodal.modalities.audio.wave import Wave, read_wave, resample
 
 FIT_CELLS = 1000
@@ -42,6 +44,7 @@ class AudioReader:
     files: ClassVar[bool] = True
     record: ClassVar[bool] = False
     ragged: ClassVar[frozenset[str]] = frozenset({"mel"})
+    alike: ClassVar[int] = 16  # bits in which fingerprints of nearly the same sounds differ
 
     def __init__(
         self,
@@ -55,6 +58,8 @@ class AudioReader:
         n_fft: Positive | None = None,
         fmin: FromZero = 20.0,
         fmax: Rate | None = None,
+        top_db: Rate | None = None,
+        deltas: Literal[0, 1, 2] = 0,
         min_seconds: FromZero = 0.0,
         max_seconds: Rate = 30.0,
         normalize: Literal["dataset", "cell", "none"] = "dataset",
@@ -82,7 +87,7 @@ class AudioReader:
         if features == "mfcc" and mfccs > mels:
             raise SpecError("mfccs", f"must not be more than mels, {mels}", given=mfccs)
         self.features = Features(rate=rate, mels=mels, window=span, hop=step, n_fft=points, fmin=fmin, fmax=top,
-                                 mfccs=mfccs if features == "mfcc" else None)  # fmt: skip
+                                 mfccs=mfccs if features == "mfcc" else None, top_db=top_db, deltas=deltas)  # fmt: skip
         self.vary = Vary(speed=speed, shift=shift, gain=gain, noise=noise)
         self.mask = SpecAugment(freq_masks, freq_width, time_masks, time_width, time_share)
         self.field: Field | None = None
@@ -128,6 +133,11 @@ class AudioReader:
 
     def blank(self) -> Sample:
         return {"mel": np.zeros((1, self.features.bands), np.float32)}
+
+    def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
+        """See `fingerprint.spectral_signs`."""
+        found = (s["mel"] if "mel" in s else self.features(s["wave"]) for s in samples)
+        return np.stack([spectral_signs(self.features.bands_of(bands)) for bands in found])
 
     def show(self, cell: object) -> Json:
         """The first 5 seconds as a WAV file, mono, 16 bit, at 8 or 16 kHz, in base64."""

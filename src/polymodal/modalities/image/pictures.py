@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from polymodal.core.errors import BadCell
+from polymodal.modalities.image import depth
+from polymodal.modalities.image.depth import Span
 
 Resize = Literal["squash", "crop", "pad"]
 Denoise = Literal["none", "median", "gaussian"]
@@ -63,7 +65,7 @@ def refusing(what: str) -> Iterator[None]:
             raise BadCell(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
 
 
-def open_picture(cell: object, max_pixels: int) -> Image.Image:
+def open_picture(cell: object, max_pixels: int, span: Span = "full") -> Image.Image:
     """A picture whose header is read and whose size is checked, but which is not yet decoded. Raises BadCell."""
     if isinstance(cell, bytes):
         if not cell:
@@ -73,42 +75,47 @@ def open_picture(cell: object, max_pixels: int) -> Image.Image:
     elif isinstance(cell, Image.Image):
         picture = cell
     elif isinstance(cell, np.ndarray):
-        picture = _from_array(cell)
+        picture = _from_array(cell, max_pixels, span)
     else:
         raise BadCell(f"a picture is a file, a PIL picture or an array, not {type(cell).__name__}")
-    width, height = picture.size
+    _check_size(*picture.size, max_pixels)
+    return picture
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise BadCell(f"{width} x {height} pixels, more than max_pixels {max_pixels}")
     if not width * height:
         raise BadCell(f"{width} x {height} pixels")
-    return picture
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise BadCell(f"an array of {array.dtype}; pixels must be uint8, 0 to 255")
+def _from_array(array: np.ndarray, max_pixels: int, span: Span) -> Image.Image:
     flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if flat.ndim not in (2, 3) or (flat.ndim == 3 and flat.shape[2] not in (3, 4)):
         raise BadCell(f"an array of shape {list(array.shape)}; it must be [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]")
-    if not flat.size:
-        raise BadCell(f"an array of shape {list(array.shape)} has no pixels")
-    return Image.fromarray(np.ascontiguousarray(flat))
+    _check_size(flat.shape[1], flat.shape[0], max_pixels)
+    if span != "full" and flat.shape[2:] == (4,):
+        raise BadCell("an array with an alpha channel needs range: full")
+    return Image.fromarray(np.ascontiguousarray(depth.to_bytes(flat, span)))
 
 
 def decode(
-    cell: object, size: tuple[int, int], channels: int, resize: Resize, max_pixels: int, denoise: Denoise = "none"
-) -> Image.Image:
+    cell: object, size: tuple[int, int], channels: int, resize: Resize, max_pixels: int, denoise: Denoise = "none",
+    span: Span = "full",
+) -> Image.Image:  # fmt: skip
     """The picture of a cell, upright, in mode L or RGB (`channels` 1 or 3), of `size` (height, width).
 
-    A JPEG is decoded at the smallest of its own scales that is not below `size`. Raises BadCell.
+    `span` is the range of stored values that becomes 0 to 255, see `depth.to_bytes`. A JPEG is decoded at the smallest
+    of its own scales that is not below `size`. Raises BadCell.
     """
-    picture = open_picture(cell, max_pixels)
+    picture = open_picture(cell, max_pixels, span)
     with refusing("a truncated or damaged picture"):
         turn = _orientation(picture)
         aim = (size[0], size[1]) if turn in LYING else (size[1], size[0])  # (width, height) as stored
         if isinstance(cell, bytes):
             picture.draft("L" if channels == 1 else None, aim)  # in place: never on a picture that is the caller's
-        picture = scale(convert(picture, channels), aim, resize)
+        span = "full" if isinstance(cell, np.ndarray) else span  # an array's pixels are bytes by now
+        picture = scale(convert(picture, channels, span), aim, resize)
         if turn in UPRIGHT:
             picture = picture.transpose(UPRIGHT[turn])
         return picture.filter(FILTERS[denoise]) if denoise != "none" else picture
@@ -122,24 +129,17 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def convert(picture: Image.Image, channels: int) -> Image.Image:
-    """In mode L or RGB: transparency over white, 16 bits to 8 by their upper half. Raises BadCell for float pixels."""
+def convert(picture: Image.Image, channels: int, span: Span = "full") -> Image.Image:
+    """In mode L or RGB: transparency over white, stored values of `span` as 0 to 255. Raises BadCell, `depth.to_bytes`."""
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode.startswith(("I", "F")):
-        picture = _from_deep(picture)
+    deep = picture.mode.startswith(("I", "F"))
+    if deep:
+        picture = Image.fromarray(depth.to_bytes(np.asarray(picture), span))
     if picture.has_transparency_data:
         whole = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
-    return picture if picture.mode == mode else picture.convert(mode)
-
-
-def _from_deep(picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
-        raise BadCell("a picture of floating-point pixels; save it with 8 or 16 bits")
-    deep = np.asarray(picture)
-    if deep.min() < 0 or deep.max() > 0xFFFF:
-        raise BadCell("a picture of more than 16 bits; save it with 8 or 16 bits")
-    return Image.fromarray((deep >> 8).astype(np.uint8))
+    picture = picture if picture.mode == mode else picture.convert(mode)
+    return picture if deep or span == "full" else Image.fromarray(depth.to_bytes(np.asarray(picture), span))
 
 
 def scale(picture: Image.Image, aim: tuple[int, int], resize: Resize) -> Image.Image:
@@ -162,15 +162,15 @@ def scale(picture: Image.Image, aim: tuple[int, int], resize: Resize) -> Image.I
     return canvas
 
 
-def thumbnail(cell: object, side: int, max_pixels: int) -> bytes:
+def thumbnail(cell: object, side: int, max_pixels: int, span: Span = "full") -> bytes:
     """A JPEG of the picture, upright, its longer side at most `side` pixels. Raises BadCell."""
-    picture = open_picture(cell, max_pixels)
+    picture = open_picture(cell, max_pixels, span)
     width, height = picture.size
     with refusing("a truncated or damaged picture"):
         turned = _orientation(picture) in LYING
     factor = min(1.0, side / max(width, height))
     size = max(1, round(height * factor)), max(1, round(width * factor))
-    small = decode(cell, size[::-1] if turned else size, 3, "squash", max_pixels)
+    small = decode(cell, size[::-1] if turned else size, 3, "squash", max_pixels, span=span)
     file = BytesIO()
     small.save(file, "JPEG", quality=85)
     return file.getvalue()

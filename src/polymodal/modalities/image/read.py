@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt, Le, MaxLen, MinLen
+from jaxtyping import UInt64
 from PIL import Image
 
 from polymodal.core.contracts import Field, Sample
@@ -16,6 +17,8 @@ from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Positive, check_settings
 from polymodal.core.seeds import Rng
 from polymodal.modalities.image.augment import Augment, augment, resize
+from polymodal.modalities.image.depth import Span
+from polymodal.modalities.image.fingerprint import light_and_colour
 from polymodal.modalities.image.pictures import MOST_PIXELS, Denoise, Resize, decode, thumbnail
 
 FITTED_CELLS = 1000
@@ -31,7 +34,9 @@ KNOWN = {
 
 
 class ImageReader:
-    """Reads the bytes of a file, a PIL picture or a uint8 array ([H, W] or [H, W, C]).
+    """Reads the bytes of a file, a PIL picture or an array ([H, W] or [H, W, C]) of 8, 16 or more bits or floats.
+
+    `range` says which stored values become 0 to 255: `full`, `minmax` or `[low, high]`, see `depth.to_bytes`.
 
     The sample is {"pixels": uint8 [C, H, W]}; the field {"size": [h, w], "channels", "mean", "std"}, mean and standard
     deviation per channel in shares of the full range. Encoders normalise with it (`pixels.Pixels`).
@@ -40,6 +45,7 @@ class ImageReader:
     files: ClassVar[bool] = True
     record: ClassVar[bool] = False
     ragged: ClassVar[frozenset[str]] = frozenset()
+    alike: ClassVar[int] = 16  # bits in which fingerprints of nearly the same pictures differ
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class ImageReader:
         size: Positive | Annotated[list[Positive], MinLen(2), MaxLen(2)] = 64,
         channels: Literal[1, 3] = 3,
         resize: Resize = "squash",
+        range: Literal["full", "minmax"] | Annotated[list[float], MinLen(2), MaxLen(2)] = "full",
         normalize: Literal["dataset", "imagenet", "half", "none"] | dict[str, list[float]] = "dataset",
         denoise: Denoise = "none",
         max_pixels: Annotated[int, Gt(0), Le(MOST_PIXELS)] = MOST_PIXELS,
@@ -55,6 +62,9 @@ class ImageReader:
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else (size[0], size[1])
         self.channels, self.resize, self.normalize, self.denoise = channels, resize, normalize, denoise
         self.max_pixels = max_pixels
+        self.span: Span = range if isinstance(range, str) else (range[0], range[1])
+        if not isinstance(range, str) and not range[0] < range[1]:
+            raise SpecError("range", "the first number must be below the second", given=range, advice="[0, 4095]")
         self.augment = Augment(**check_settings(Augment, augment or {}, "augment"))
         room = self.augment.room
         self.decoded_size = (round(self.size[0] * room), round(self.size[1] * room))
@@ -96,7 +106,8 @@ class ImageReader:
 
     def decode(self, cell: object) -> Sample:
         """The picture upright, resized, in one or three channels. Raises BadCell."""
-        picture = decode(cell, self.decoded_size, self.channels, self.resize, self.max_pixels, self.denoise)
+        picture = decode(cell, self.decoded_size, self.channels, self.resize, self.max_pixels, self.denoise,
+                         self.span)  # fmt: skip
         return {"pixels": _pixels(picture)}
 
     def finish(self, sample: Sample, rng: Rng | None) -> Sample:
@@ -119,7 +130,12 @@ class ImageReader:
 
     def show(self, cell: object) -> Json:
         """A thumbnail as base64 of a JPEG, at most 160 pixels wide or high."""
-        return {"kind": "image", "data": base64.b64encode(thumbnail(cell, THUMBNAIL, self.max_pixels)).decode()}
+        small = thumbnail(cell, THUMBNAIL, self.max_pixels, self.span)
+        return {"kind": "image", "data": base64.b64encode(small).decode()}
+
+    def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
+        """See `fingerprint.light_and_colour`."""
+        return light_and_colour(np.stack([sample["pixels"] for sample in samples]))
 
     def __call__(self, cell: object, rng: Rng | None = None) -> Sample:
         return self.finish(self.decode(cell), rng)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Json, Positive, Wired
 from polymodal.core.streams import Stream
+from polymodal.modalities.image.conv import Conv2d
 from polymodal.modalities.image.norm import Norm, norm
 from polymodal.modalities.image.pixels import Pixels, grid_tokens, whole
 
@@ -101,8 +102,7 @@ class Block(nn.Module):
 
 
 def _conv(before: int, after: int, kernel: int, stride: int, kind: Norm) -> tuple[nn.Module, nn.Module]:
-    conv = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=kind == "none")
-    return conv, norm(kind, after)
+    return Conv2d(before, after, kernel, stride, bias=kind == "none"), norm(kind, after)
 
 
 def _stem(before: int, base: int, small: bool, kind: Norm) -> nn.Module:

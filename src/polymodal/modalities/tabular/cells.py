@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
+from jaxtyping import Float64
 
 from polymodal.core.errors import BadCell, shorten
 
@@ -49,6 +51,17 @@ def number(value: object) -> float:
     if not abs(found) <= LARGEST:
         raise BadCell(f"{_said(value)} is not finite, or beyond ±{LARGEST:g}")
     return found
+
+
+def plain_numbers(values: Sequence[object]) -> Float64[np.ndarray, " n"] | None:
+    """What `number` makes of values of Python's own types, NaN for missing ones; None where any is something else."""
+    if not set(map(type, values)) <= {float, int, type(None)}:
+        return None
+    try:
+        x = np.array(values, np.float64)
+    except OverflowError:  # a whole number that no float can hold
+        return None
+    return x if np.isnan(x).all() or np.nanmax(np.abs(x)) <= LARGEST else None
 
 
 def category(value: object) -> str:

@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
+from jaxtyping import Float64
 
 from polymodal.core.contracts import Field
-from polymodal.core.errors import BadCell
-from polymodal.modalities.tabular.cells import LARGEST, category, is_missing, number
+from polymodal.modalities.tabular.cells import LARGEST, category, is_missing, number, plain_numbers
 
-NEARLY_ALL = 0.95  # of the present values must be numbers for a column to be taken for one of numbers
-HANDFUL = 10  # distinct whole numbers up to which they are taken for categories
-LANDMARKS = 256  # quantiles kept of a column
 FARTHEST = 1e6  # deviations from the mean
 EDGE = 1e-7  # probability at the ends of the normal distribution that quantiles are mapped to
 NORMAL = NormalDist()
 MISSING_CODE, UNSEEN_CODE, FIRST_CODE = 0, 1, 2
-
-
-def looks_numeric(values: Iterable[object]) -> bool:
-    """Whether a column holds numbers rather than names, from its present values.
-
-    It does when nearly all are numbers, no text has a leading zero (postcodes, article numbers), none is true or false,
-    and the numbers are not just a handful of distinct whole ones.
-    """
-    kinds: set[float] = set()
-    total, numbers = 0, 0
-    for value in values:
-        total += 1
-        text = value.strip() if isinstance(value, str) else ""
-        if isinstance(value, bool | np.bool_) or (len(text) > 1 and text[0] == "0" and text.isdecimal()):
-            return False
-        try:
-            found = number(value)
-        except BadCell:
-            continue
-        numbers += 1
-        if len(kinds) <= HANDFUL:
-            kinds.add(found)
-    return 0 < total * NEARLY_ALL <= numbers and (len(kinds) > HANDFUL or any(k % 1 for k in kinds))
 
 
 class NumberColumn:
@@ -64,25 +37,13 @@ class NumberColumn:
             return normal_score(found, self.quantiles)
         return min(max((found - self.mean) / self.std, -self.farthest), self.farthest)
 
-
-def fit_numbers(name: str, values: Sequence[object], scale: str, log: bool) -> Field:
-    """What scaling needs to know of a column's present values; those that are no numbers are passed over."""
-    kept = []
-    for value in values:
-        try:
-            kept.append(number(value))
-        except BadCell:
-            continue
-    x = np.array([sign_log(v) for v in kept] if log else kept)
-    fitted: Field = {"column": name, "log": log}
-    if scale == "standard":
-        mean, std = (float(x.mean()), float(x.std())) if len(x) else (0.0, 1.0)
-        constant = std <= np.finfo(float).eps * len(x) * abs(mean)  # what rounding leaves of a constant column
-        fitted |= {"mean": mean, "std": 1.0 if constant or not std else std}
-    elif scale == "quantile":
-        shares = np.linspace(0.0, 1.0, min(max(len(x), 2), LANDMARKS))
-        fitted |= {"quantiles": np.maximum.accumulate(np.quantile(x if len(x) else np.zeros(1), shares)).tolist()}
-    return fitted
+    def all(self, values: Sequence[object]) -> Float64[np.ndarray, " n"] | None:
+        """Many values at once, NaN where missing; None unless all are plain numbers, scaled in a straight line."""
+        x = None if self.log or self.quantiles is not None else plain_numbers(values)
+        if x is None:
+            return None
+        with np.errstate(over="ignore"):
+            return np.clip((x - self.mean) / self.std, -self.farthest, self.farthest)
 
 
 def sign_log(x: float) -> float:
@@ -119,15 +80,3 @@ class CategoryColumn:
     def __call__(self, value: object) -> int:
         """The code. Raises BadCell."""
         return MISSING_CODE if is_missing(value) else self.codes.get(category(value), UNSEEN_CODE)
-
-
-def fit_categories(name: str, values: Iterable[object], min_count: int) -> Field:
-    """The categories seen at least `min_count` times, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for value in values:
-        try:
-            counts[category(value)] += 1
-        except BadCell:
-            continue
-    kept = [text for text, count in counts.items() if count >= min_count]
-    return {"column": name, "categories": sorted(kept, key=lambda text: (-counts[text], text))}

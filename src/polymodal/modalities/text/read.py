@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import ClassVar, Literal
 
 import numpy as np
+from jaxtyping import UInt64
 from tokenizers import Tokenizer
 
 from polymodal.core.contracts import Field, Sample
@@ -15,7 +17,9 @@ from polymodal.core.schema import Json, Positive
 from polymodal.core.seeds import Rng
 from polymodal.modalities.text import stopwords, vocabulary
 from polymodal.modalities.text.clean import Clean, clean
+from polymodal.modalities.text.fingerprint import simhash
 
+AT_ONCE = 256  # texts that are encoded together
 CHARS_PER_TOKEN = 64  # room enough for words, links and spaces
 
 
@@ -33,6 +37,7 @@ class TextReader:
     files: ClassVar[bool] = False
     record: ClassVar[bool] = False
     ragged: ClassVar[frozenset[str]] = frozenset({"ids"})
+    alike: ClassVar[int] = 40  # bits in which fingerprints of nearly the same texts differ
     augments = False
 
     def __init__(
@@ -76,21 +81,27 @@ class TextReader:
 
     def fit(self, cells: Iterable[object]) -> Field:
         """Train the tokenizer on the cells (bad ones are passed over) and count what it cuts."""
-        texts, cut = [], []
-        for cell in cells:
-            try:
-                text = _text(cell)
-            except BadCell:
-                continue
-            texts.append(self.prepare(text))
-            cut.append(len(text) > self.max_chars)
-        self.field = self._learn(texts)
-        encoder = self._encoding()
-        tokens = (len(encoder.encode(text).overflowing) > 0 for text in texts)
-        self.field |= {"texts": len(texts), "cut": sum(one or other for one, other in zip(cut, tokens, strict=True))}
+        walk = list(cells) if iter(cells) is cells else cells  # it is gone through more than once
+        self.field = self._learn(_Prepared(self, walk))
+        texts = cut = 0
+        for block in _blocks(_texts(walk)):
+            texts += len(block)
+            cut += sum(self._cuts(block))
+        self.field |= {"texts": texts, "cut": cut}
         return self.field
 
-    def _learn(self, texts: list[str]) -> Field:
+    def _cuts(self, texts: list[str]) -> list[bool]:
+        """Which texts are longer than what is looked at. Own tokenizers make no more tokens than a text has bytes."""
+        cut = [len(text) > self.max_chars for text in texts]
+        prepared = [self.prepare(text) for text in texts]
+        own = self.tokenizer != "hf"
+        unsure = [at for at, text in enumerate(prepared)
+                  if not cut[at] and not (own and len(text.encode()) <= self.max_tokens)]  # fmt: skip
+        for at, found in zip(unsure, self._encoding().encode_batch([prepared[at] for at in unsure]), strict=True):
+            cut[at] = len(found.overflowing) > 0
+        return cut
+
+    def _learn(self, texts: Iterable[str]) -> Field:
         if self.tokenizer == "hf":
             return _adopt(self.tokenizer_json)
         made = vocabulary.train(self.tokenizer, texts, self.vocab, self.min_count)
@@ -98,8 +109,9 @@ class TextReader:
         return {"tokenizer": made.to_str(), "kind": self.tokenizer, **ids}
 
     def cost(self, cell: object) -> int:
-        """Characters that will be looked at."""
-        return min(len(cell if isinstance(cell, str) else str(cell)), self.max_chars)
+        """Tokens that will be read; before fitting, characters that will be looked at. Raises BadCell."""
+        text = _text(cell)
+        return min(len(text), self.max_chars) if self._field is None else len(self.decode(text)["ids"])
 
     def prepare(self, text: str) -> str:
         """The text as the tokenizer sees it: cut, cleaned, in lower case, without stop words."""
@@ -113,6 +125,23 @@ class TextReader:
         ids = self._encoding().encode(self.prepare(_text(cell))).ids
         return {"ids": np.array(ids or [self._fitted()["unknown"]], dtype=np.int64)}
 
+    def decode_all(self, cells: Sequence[object]) -> list[Sample | BadCell]:
+        """What `decode` gives for each cell, or the BadCell that it raises."""
+        found: list[Sample | BadCell] = []
+        texts = []
+        for cell in cells:
+            try:
+                texts.append(self.prepare(_text(cell)))
+                found.append({})
+            except BadCell as error:
+                found.append(error)
+        unknown = [self._fitted()["unknown"]]
+        encoded = iter(self._encoding().encode_batch_fast(texts))
+        for at, bad in enumerate(found):
+            if not isinstance(bad, BadCell):
+                found[at] = {"ids": np.array(next(encoded).ids or unknown, dtype=np.int64)}
+        return found
+
     def finish(self, sample: Sample, rng: Rng | None) -> Sample:
         return sample
 
@@ -121,6 +150,10 @@ class TextReader:
 
     def blank(self) -> Sample:
         return self.decode("")
+
+    def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
+        """See `fingerprint.simhash`."""
+        return simhash([_text(cell) for cell in cells])
 
     def show(self, cell: object) -> Json:
         return {"kind": "text", "data": _text(cell)[:500]}
@@ -132,11 +165,37 @@ class TextReader:
 
     def _encoding(self) -> Tokenizer:
         if self._encoder is None:
+            vocabulary.stay_single()
             self._encoder = Tokenizer.from_str(self._fitted()["tokenizer"])
             own = (self._encoder.truncation or {}).get("max_length", self.max_tokens)
             self._encoder.no_padding()
             self._encoder.enable_truncation(min(self.max_tokens, own))
         return self._encoder
+
+
+class _Prepared:
+    """The texts among some cells as the tokenizer sees them, over and over."""
+
+    def __init__(self, reader: TextReader, cells: Iterable[object]) -> None:
+        self._reader, self._cells = reader, cells
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._reader.prepare, _texts(self._cells))
+
+
+def _texts(cells: Iterable[object]) -> Iterator[str]:
+    """The texts among some cells; bad ones are passed over."""
+    for cell in cells:
+        try:
+            yield _text(cell)
+        except BadCell:
+            continue
+
+
+def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
+    walk = iter(texts)
+    while block := list(islice(walk, AT_ONCE)):
+        yield block
 
 
 def _text(cell: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,7 +22,7 @@ _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}]&&[^{_CJK}]]"
 WORD = rf"@[{_LETTER}_]+|[{_CJK}]|\p{{N}}+(?:[.,]\p{{N}}+)+|{_LETTER}+(?:['’]{_LETTER}+)*|\S"
 
 
-def train(kind: Kind, texts: Sequence[str], size: int, min_count: int) -> Tokenizer:
+def train(kind: Kind, texts: Iterable[str], size: int, min_count: int) -> Tokenizer:
     """A tokenizer of at most `size` tokens, of which each stands at least `min_count` times in the texts.
 
     - word: words, numbers, @names and single signs; Han characters and kana one by one.
@@ -30,15 +30,20 @@ def train(kind: Kind, texts: Sequence[str], size: int, min_count: int) -> Tokeni
     - bpe: pairs of bytes merged by frequency (Sennrich et al. 2016; on bytes: Radford et al. 2019); nothing is unknown.
     - wordpiece: words in pieces, longest first (Schuster and Nakajima 2012; Devlin et al. 2019).
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and forked readers do not go together
+    stay_single()
     return _plain({"word": _words, "char": _chars, "bpe": _bpe, "wordpiece": _wordpiece}[kind](texts, size, min_count))
 
 
-def _words(texts: Sequence[str], size: int, min_count: int) -> Tokenizer:
+def stay_single() -> None:
+    """Keep the library to one thread: its threads and forked readers do not go together."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _words(texts: Iterable[str], size: int, min_count: int) -> Tokenizer:
     return _level(texts, size, min_count, _split(WORD))
 
 
-def _chars(texts: Sequence[str], size: int, min_count: int) -> Tokenizer:
+def _chars(texts: Iterable[str], size: int, min_count: int) -> Tokenizer:
     return _level(texts, size, min_count, _split(r"(?m:.)"))
 
 
@@ -46,7 +51,7 @@ def _split(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
 
 
-def _level(texts: Sequence[str], size: int, min_count: int, split: pre_tokenizers.PreTokenizer) -> Tokenizer:
+def _level(texts: Iterable[str], size: int, min_count: int, split: pre_tokenizers.PreTokenizer) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = split
     trainer = trainers.WordLevelTrainer(**_options(size, min_count))
@@ -54,7 +59,7 @@ def _level(texts: Sequence[str], size: int, min_count: int, split: pre_tokenizer
     return tokenizer
 
 
-def _bpe(texts: Sequence[str], size: int, min_count: int) -> Tokenizer:
+def _bpe(texts: Iterable[str], size: int, min_count: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -64,19 +69,22 @@ def _bpe(texts: Sequence[str], size: int, min_count: int) -> Tokenizer:
     return tokenizer
 
 
-def _wordpiece(texts: Sequence[str], size: int, min_count: int) -> Tokenizer:
+def _wordpiece(texts: Iterable[str], size: int, min_count: int) -> Tokenizer:
     """The library numbers single pieces in the order of a hash table: here they are numbered beforehand, and words
     with rarer pieces left out, so that the alphabet (thousands of Han characters) takes half the room at most."""
     split = _split(WORD)
-    rows = [[word for word, _ in split.pre_tokenize_str(text)] for text in texts]
-    counts = Counter(piece for row in rows for word in row for piece in _pieces(word))
+
+    def rows() -> Iterator[list[str]]:
+        return ([word for word, _ in split.pre_tokenize_str(text)] for text in texts)
+
+    counts = Counter(piece for row in rows() for word in row for piece in _pieces(word))
     alphabet = sorted(counts, key=lambda piece: (-counts[piece], piece))[: max(1, (size - 2) // 2)]
     kept = frozenset(alphabet)
-    rows = [[word for word in row if kept.issuperset(_pieces(word))] for row in rows]
+    readable = (" ".join(word for word in row if kept.issuperset(_pieces(word))) for row in rows())
     tokenizer = Tokenizer(models.WordPiece({}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.WordPieceTrainer(**_options(size, min_count, alphabet))
-    tokenizer.train_from_iterator((" ".join(row) for row in rows), trainer)
+    tokenizer.train_from_iterator(readable, trainer)
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
