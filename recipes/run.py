@@ -1,108 +1,119 @@
-"""Run a recipe and write what came out into recipes/RESULTS.md: `python recipes/run.py mnist_cnn --data DATA`.
+"""Run a recipe and write down what came out: `python recipes/run.py mnist_cnn --data DATA`.
 
-Trains once per seed; validation chooses the epoch and the test split is scored once per seed. The mean over seeds
-stands beside every seed's own score with its 95 % interval (bootstrap over test rows). Nothing is written by hand.
+A recipe is a spec, NAME.yaml, and what to do with it, its entry in plans.yaml: trainings with several seeds, leaving
+out one group of rows after the other, variants, single inputs, simple baselines. Validation chooses the epoch; test
+rows are scored once per training. The numbers go to results/NAME.json after every training, and from there to
+RESULTS.md; nothing is written by hand.
+
+Run folders are kept in --out, by default under the system's folder for temporary files. A command that was broken off
+goes on from there; delete the folder to begin again.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
-import re
-import statistics
+import sys
 import tempfile
-import time
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
-from polymodal import api
-from polymodal.core import spec as specs
+from page import write_page
+from recipe import STEPS, Found, Plan, Recipe
+
 from polymodal.core import yaml12
+from polymodal.core.errors import Stopped, UserError
+from polymodal.core.schema import check_settings
+from polymodal.work import folder as folders
+from polymodal.work.runtime import environment
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
 
 
-def plan(name: str, data: Path, seed: int, changes: list[str]) -> specs.Spec:
-    """The recipe's spec with its tables under `data`."""
-    plain = yaml12.loads((HERE / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
-    for part in ("train", "valid", "test"):
-        if isinstance(plain["data"].get(part), str):
-            plain["data"][part] = str(data / plain["data"][part])
-    plain["train"]["seed"] = seed
-    return specs.parse(specs.override(plain, changes))
+def run(recipe: Recipe, steps: Collection[str], report: Callable[[Found], None]) -> None:
+    """The parts of these steps are run unless they were before; `report` is told all that is known after each."""
+    parts = list(recipe.parts())
+    found: Found = {"recipe": recipe.name, "measures": recipe.plan.measures, "machine": machine()}
+    for way, wanted in (("test", recipe.plan.seeds), ("leave_out", recipe.plan.leave_out)):
+        found |= {way: {"models": {}}} if wanted else {}
+    if recipe.plan.leave_out:
+        found["leave_out"]["column"] = recipe.plan.leave_out
+    left = [part.name for part in parts]
+    for part in parts:
+        if part.done or part.step in steps:
+            if not part.ready:
+                raise UserError(part.name, "is compared with the whole recipe", advice="--steps seeds first, or all")
+            _put(found, part.path, part.found())
+            left.remove(part.name)
+            report(found | {"missing": left})
 
 
-def section(name: str, runs: list[tuple[int, dict[str, Any], float, float]], command: str) -> str:
-    """One recipe's part of the page."""
-    lines = [
-        f"## {name}",
-        "",
-        (HERE / f"{name}.yaml").read_text(encoding="utf-8").split("data:")[0].replace("# ", "").strip(),
-    ]
-    lines += ["", f"    {command}", ""]
-    first = runs[0][1]["test"]
-    blind = list(first.get("withheld", {}))
-    heads = ["task.measure", "mean over seeds", *(f"seed {s}" for s, *_ in runs), *(f"without {i}" for i in blind)]
-    lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    for task, measures in first["tasks"].items():
-        for measure in measures:
-            found = [m["test"]["tasks"][task][measure] for _, m, *_ in runs]
-            gone = [[m["test"]["withheld"][i]["tasks"][task][measure]["value"] for _, m, *_ in runs] for i in blind]
-            cells = [_mean([f["value"] for f in found]), *(_with_interval(f) for f in found), *(_mean(g) for g in gone)]
-            lines.append(f"| {task}.{measure} | " + " | ".join(cells) + " |")
-    walls, cpus = ([f"{r[i]:.0f}" for r in runs] for i in (2, 3))
-    times = f"{', '.join(walls)} s wall time and {', '.join(cpus)} s of CPU"
-    machine = f"{os.cpu_count()} cores without GPU, reading and scoring included"
-    lines += ["", f"{first['rows']} test rows. Ledger: {first['ledger'] or 'empty'}. Per seed {times}, on {machine}."]
-    return "\n".join(lines) + "\n"
+def _put(found: Found, path: tuple[str, ...], value: Found) -> None:
+    for step in path[:-1]:
+        found = found.setdefault(step, {})
+    found[path[-1]] = value
 
 
-def _mean(values: list[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    return f"{statistics.mean(known):.4f}" if known else "n/a"
+def machine() -> Found:
+    """What the times were taken on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {**environment(), "cores": cores}
 
 
-def _with_interval(found: dict[str, Any]) -> str:
-    if found["value"] is None:
-        return "n/a"
-    low, high = found["ci95"]
-    return f"{found['value']:.4f} [{low:.4f}, {high:.4f}]"
-
-
-def record(name: str, text: str) -> None:
-    """Put the section in its place in RESULTS.md; the others stay as they are."""
-    head = (
-        "# Results\n\nEvery section is written by the command it shows; scores are on test rows, which chose nothing.\n"
-    )
-    page = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else head
-    parts = {m.group(1): m.group(0).strip() for m in re.finditer(r"^## (\w+)\n.*?(?=^## |\Z)", page, re.M | re.S)}
-    parts[name] = text.strip()
-    RESULTS.write_text(head + "\n" + "\n\n".join(parts[n] for n in sorted(parts)) + "\n", encoding="utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", choices=sorted(p.stem for p in HERE.glob("*.yaml")))
+def main(arguments: list[str] | None = None, place: Path = HERE) -> int:
+    """Exit codes as those of `polymodal`. `place` is the folder of plans.yaml and the specs."""
+    plans = yaml12.loads((place / "plans.yaml").read_text(encoding="utf-8"), "plans.yaml")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=sorted(plans))
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the data sets")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--out", type=Path, help="keep the run folders here")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c")
-    options = parser.parse_args()
-    runs = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for seed in options.seeds:
-            began, cpu = time.monotonic(), time.process_time()
-            folder = (options.out or Path(scratch)) / f"{options.recipe}-{seed}"
-            run = api.train(spec=plan(options.recipe, options.data, seed, options.set), out=folder)
-            runs.append((seed, run.metrics, time.monotonic() - began, time.process_time() - cpu))
-    changes = "".join(f" --set {c}" for c in options.set)
-    seeds = " ".join(map(str, options.seeds))
-    record(
-        options.recipe,
-        section(options.recipe, runs, f"python recipes/run.py {options.recipe} --data DATA --seeds {seeds}{changes}"),
-    )
+    parser.add_argument("--seeds", type=int, nargs="*", help="instead of the plan's")
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "polymodal-recipes",
+                        help="folder for the runs (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="do only these of the plan's")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
+    parser.add_argument("--results", type=Path, default=place, help="where results/ and RESULTS.md are written")
+    parser.add_argument("--quiet", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        _main(options, plans, place)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (Stopped, KeyboardInterrupt) as error:
+        print(f"{error or 'stopped'}\nthe same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _main(options: argparse.Namespace, plans: Found, place: Path) -> None:
+    name, out = options.recipe, options.out / options.recipe
+    plan = Plan(**check_settings(Plan, plans[name] or {}, f"plans.{name}"))
+    plan.seeds = plan.seeds if options.seeds is None else options.seeds
+    print(f"the runs are kept in {out}", file=sys.stderr)
+    data = importlib.import_module(name).prepare(options.data, out / "data") if plan.prepare else options.data
+    command = [f"python recipes/run.py {name} --data DATA", *(f"--set '{change}'" for change in options.set)]
+    if options.seeds is not None:
+        command.insert(1, " ".join(["--seeds", *map(str, options.seeds)]))
+
+    def report(found: Found) -> None:
+        told = {"command": " ".join(command), "about": about(place / f"{name}.yaml")}
+        folders.write_json(options.results / "results" / f"{name}.json", told | found)
+        write_page(options.results)
+
+    run(Recipe(name, plan, place, data, out, options.set, options.quiet), options.steps, report)
+    print(f"{options.results / 'RESULTS.md'} has the results", file=sys.stderr)
+
+
+def about(path: Path) -> str:
+    """The comment that a recipe begins with."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

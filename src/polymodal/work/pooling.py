@@ -142,8 +142,9 @@ def _evaluation(spec: Spec, table: Table, group: Group) -> Evaluation:
     """The group's own evaluation, as its run wrote it; the rows' predictions are not kept."""
     tasks = {
         name: TaskResult(group.metrics["tasks"][name], [], group.scores.records[name], rows,
-                         _truth(table, spec.tasks[name], rows), [])
-        for name, rows in group.scores.rows.items()
+                         _truth(table, task, rows), [])
+        for name, task in spec.tasks.items()
+        if (rows := group.scores.rows.get(name)) is not None
     }  # fmt: skip
     blind, alone = ({i: w["tasks"] for i, w in group.metrics.get(kind, {}).items()} for kind in ("withheld", "alone"))
     return Evaluation(group.metrics["rows"], tasks, group.metrics["ledger"], blind, alone=alone,

@@ -130,7 +130,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def convert(picture: Image.Image, channels: int, span: Span = "full") -> Image.Image:
-    """In mode L or RGB: transparency over white, stored values of `span` as 0 to 255. Raises BadCell, `depth.to_bytes`."""
+    """In mode L or RGB: transparency over white, stored values of `span` as 0 to 255. Raises BadCell."""
     mode = "L" if channels == 1 else "RGB"
     deep = picture.mode.startswith(("I", "F"))
     if deep:
