@@ -56,6 +56,47 @@ def test_packed_samples_are_gathered_as_collate_stacks_them(lengths: list[int], 
     cache.close()
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 5), max_size=6), min_size=1, max_size=6), st.sampled_from([0, 150, 400]))
+def test_many_at_once_are_as_one_by_one(blocks: list[list[int]], left: int) -> None:
+    """Wherever among them memory is full: what is in memory, what on disk, and what comes back."""
+    shelves = []
+    for at_once in (True, False):
+        cache, first = Cache(0), 0
+        cache.left = left
+        shelf = cache.shelf(("x",), None, RAGGED, 3)
+        for number, lengths in enumerate(blocks):
+            samples, digests = samples_of(lengths, number), list(range(first, first + len(lengths)))
+            if at_once:
+                assert shelf.put_all(digests, samples) == digests
+            else:
+                assert [shelf.put(d, s) for d, s in zip(digests, samples, strict=True)] == digests
+            first += len(lengths)
+        shelves.append(shelf)
+    for slot in range(first):
+        one, other = (shelf.sample(slot) for shelf in shelves)
+        assert all(np.array_equal(value, other[name]) for name, value in one.items())
+    if first:
+        one, other = (shelf.gather(np.arange(first)[::-1]) for shelf in shelves)  # type: ignore[union-attr]
+        assert all(np.array_equal(value, other[name]) for name, value in one.items())
+    assert shelves[0].cache.left >= 0
+
+
+def test_cells_on_disk_are_not_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read, and neighbours in one go."""
+    from polymodal.data import cache as module
+
+    reads: list[int] = []
+    real = module.read_at
+    monkeypatch.setattr(module, "read_at", lambda file, start, size: (reads.append(size), real(file, start, size))[1])
+    shelf = fill(Cache(0), [{"x": np.full(10, i)} for i in range(50)], frozenset())
+    assert isinstance(shelf, Packed)
+    assert shelf.gather(np.arange(20, 40))["x"][:, 0].tolist() == list(range(20, 40))
+    assert reads == [20 * 80]
+    assert shelf.gather(np.array([3, 9, 4, 5]))["x"][:, 9].tolist() == [3, 9, 4, 5]
+    assert reads[1:] == [80, 80, 160]
+
+
 @pytest.mark.parametrize("left", [0, 100, 1 << 20])
 def test_loose_samples_keep_any_form(left: int) -> None:
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from polymodal.core.errors import TableError
+from polymodal.core.errors import BadCell, TableError
 from polymodal.core.seeds import generator, row_keys
 from polymodal.core.streams import Batch
 from polymodal.data import source
@@ -355,3 +355,56 @@ def test_tensors_are_their_own(small: Any, folder: Path) -> None:
     assert after.inputs["letters"].data["ids"].tolist() == [[97, 98, 99]]
     assert after.targets["y"].data["value"].tolist() == [1]
     assert all(isinstance(x, torch.Tensor) for x in after.inputs["bytes"].data.values())
+
+
+def test_parts_of_a_table_share_what_is_known_of_its_cells(small: Any, folder: Path) -> None:
+    """Through their cache, as long as the reader is the same and fitted alike."""
+    table, cache, reader = table_of(folder, file=["a.bin", "short.bin", "b.bin", "none.bin"]), Cache(1), small.Bytes()
+    train, valid = (make(small, table, rows, reader=reader, cache=cache) for rows in ([0, 1], [2, 3]))
+    assert train.inputs["bytes"] is valid.inputs["bytes"]
+    for dataset, kept in ((train, [0]), (valid, [2])):
+        dataset.scan()
+        assert dataset.rows.tolist() == kept
+        assert {e.row for e in dataset.ledger} == {kept[0] + 1}
+    assert make(small, table, cache=Cache(1), reader=reader).inputs["bytes"] is not train.inputs["bytes"]
+    reader.field = {"another": 1}
+    assert make(small, table, reader=reader, cache=cache).inputs["bytes"] is not train.inputs["bytes"]
+
+
+def test_what_is_forgotten_is_found_once_more(small: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that were seen, and reasons of bad cells, beyond what is remembered."""
+    monkeypatch.setattr(source, "REMEMBERED", 1)
+    dataset = make(small, table_of(folder, text=["a", "!", "b", "?!", "a", "c"]))
+    for _ in range(2):
+        batch, entries = dataset.load(np.arange(6))
+        assert batch is not None
+        assert per_row(batch, "letters", "ids") == [[[97]], [[98]], [[97]], [[99]]]
+        assert [(e.row, e.reason) for e in entries] == [(1, "has a !"), (3, "has a !")]
+    dataset.scan()
+    assert dataset.rows.tolist() == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_cells_are_decoded_many_at_once_where_the_reader_can(
+    small: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    class AtOnce(small.Letters):  # type: ignore[name-defined,misc]
+        asked: list[int]
+
+        def decode_all(self, cells: list) -> list:
+            self.asked = [*getattr(self, "asked", []), len(cells)]
+            return [BadCell("has a !") if "!" in c else super(AtOnce, self).decode(c) for c in cells]
+
+    monkeypatch.setattr(source, "AT_ONCE", at_once)
+    texts = ["ab", "c", "!", "ab", None, "dd!", "e", "ab"]
+    for cache in (None, Cache(1)):
+        reader = AtOnce()
+        plans = {"letters": InputPlan(reader, ("text",))}
+        dataset = Dataset(Part(table_of(folder, text=texts), np.arange(8)), plans, {}, cache=cache, ledger=Ledger())
+        batch, entries = dataset.load(np.arange(8))
+        assert batch is not None
+        assert per_row(batch, "letters", "ids") == [[[97, 98]], [[99]], [[97, 98]], [None], [[101]], [[97, 98]]]
+        assert [(e.row, e.reason) for e in entries] == [(2, "has a !"), (5, "has a !")]
+        assert reader.reads == 3  # equal texts once
+        assert max(reader.asked) <= at_once
+        assert at_once < 100 or reader.asked == [5]

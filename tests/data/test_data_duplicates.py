@@ -217,6 +217,18 @@ def test_check_names_pairs_between_parts() -> None:
     assert "test row 0, train row 7" in str(found)
 
 
+def test_check_compares_texts_by_guess_too() -> None:
+    rng = np.random.default_rng(9)
+    words = ["".join(rng.choice(list("abcdefghijklmnoprstuvw"), 6)) for _ in range(300)]
+    texts = [" ".join(rng.choice(words, 12)) for _ in range(60)]
+    texts[50] = "RT @you: " + texts[3].upper()
+    table = open_table({"text": texts, "price": [i / 4 for i in range(60)], "split": ["train"] * 40 + ["test"] * 20})
+    found = inspect(table)
+    assert [(n.input, n.part, n.rows, [tuple(p) for p in n.pairs]) for n in found.near] == [
+        ("text", "test", 1, [(50, 3, 0)])
+    ]
+
+
 def jpeg(picture: Image.Image, quality: int) -> Image.Image:
     memory = io.BytesIO()
     picture.save(memory, "JPEG", quality=quality)
@@ -296,6 +308,7 @@ def test_texts() -> None:
     ]
     for other in same:
         assert distance(mark(text), mark(other)) <= reader.alike, other
+    assert distance(mark(text), mark(same[0])) == 0
     for other in ("A dog runs over the wet sand with a yellow ball in its mouth while two children look on", "", "no"):
         assert distance(mark(text), mark(other)) > 2 * reader.alike, other
     short = "Happy birthday to you"  # one word makes another text of it
@@ -305,6 +318,22 @@ def test_texts() -> None:
     assert distance(mark(chinese), mark(chinese.replace("维修", "重建"))) <= reader.alike
     assert distance(mark("\ud800" * 80), mark("🎉" * 80)) > 0
     assert mark("")[0] == mark("")[0]
+
+
+def test_neighbours_change_no_text() -> None:
+    from polymodal.modalities.text.fingerprint import simhash
+
+    rng = np.random.default_rng(10)
+    letters = [*"abcdefghij ", *"天地人水火山"]
+    texts = ["".join(rng.choice(letters[: int(k)], 60 + i)) for i, k in enumerate(rng.integers(8, 17, 150))]
+    texts += [
+        "短" * 9,
+        "",
+        "市政府决定关闭河上的老桥进行维修直到明年夏天结束为止请市民绕行并留意" * 2,
+    ]
+    whole = simhash(texts)
+    assert (whole == np.concatenate([simhash([text]) for text in texts])).all()
+    assert (whole[::-1] == simhash(texts[::-1])).all()
 
 
 @pytest.mark.parametrize("features", ["logmel", "mfcc"])

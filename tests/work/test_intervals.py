@@ -94,3 +94,14 @@ def test_no_rows() -> None:
         return {"mean": np.full(len(weights), np.nan)}
 
     assert intervals(empty, of(np.zeros(0)), 0) == {"mean": {"value": None, "ci95": [None, None]}}
+
+
+@pytest.mark.parametrize(("rows", "draws"), [(1, 1000), (20, 1000), (40, 500), (100, 200), (9000, 200)])
+def test_many_rows_are_drawn_fewer_times(monkeypatch: pytest.MonkeyPatch, rows: int, draws: int) -> None:
+    """So that time does not grow with a thousand times the rows (here in thousandths); no more are made at once."""
+    monkeypatch.setattr(module, "DRAWN", 20_000)
+    monkeypatch.setattr(module, "ENTRIES", 2_000)
+    made = list(resamples(rows, 0, 1000))
+    assert sum(map(len, made)) == 1 + draws
+    assert max(weights.size for weights in made) <= max(2_000, rows)
+    assert sum(map(len, resamples(rows, 0, 7))) == 8

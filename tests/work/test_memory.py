@@ -43,6 +43,7 @@ def peak(work):
     return found
 """
 TRAINED = """
+import torch._dynamo  # which an optimiser imports
 from polymodal import api
 from polymodal.work.predict import predict
 
@@ -53,7 +54,7 @@ SPEC = {
                          "encoder": {"type": "mlp", "width": 8}}},
     "fusion": "concat",
     "tasks": {"label": {"type": "classify", "column": "label"}},
-    "train": {"epochs": 1, "batch": 256, "device": "cpu", "threads": 1},
+    "train": {"epochs": 1, "batch": 256, "lr": 0.02, "device": "cpu", "threads": 1},
 }
 
 def train(rows):
@@ -87,7 +88,7 @@ def opened(path):
 found = {}
 for rows in (6000, 36000):
     columns = {n: c.to_pylist() for n, c in table(f"{rows}.parquet", rows).items()}
-    for column in range(40):
+    for column in range(20):
         columns[f"more {column}"] = columns["title"]
     with open(f"{rows}.csv", "w", newline="") as file:
         out = csv.writer(file)
@@ -125,7 +126,8 @@ def test_training_and_predicting_hold_few_bytes_of_a_row(tmp_path: Path) -> None
     assert slope(found, "predict") < 150, found
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl"])
-def test_opening_text_tables_holds_few_bytes_of_a_row(tmp_path: Path, ending: str) -> None:
-    """A row is 1,700 bytes of text."""
-    assert slope(told(OPENED, tmp_path), ending) < 400
+def test_opening_text_tables_holds_few_bytes_of_a_row(tmp_path: Path) -> None:
+    """A row is 900 bytes of text."""
+    found = told(OPENED, tmp_path)
+    assert slope(found, "csv") < 300, found
+    assert slope(found, "jsonl") < 300, found

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt64
 
 from polymodal.core import catalog, html
-from polymodal.core.contracts import Reader
+from polymodal.core.contracts import Reader, Sample
 from polymodal.core.errors import shorten
-from polymodal.core.fingerprints import mix
+from polymodal.core.fingerprints import mix, takes
 from polymodal.core.schema import Json
 from polymodal.data.dataset import BLOCK, InputPlan, TargetPlan
 from polymodal.data.duplicates import Near, find_near
@@ -138,7 +139,8 @@ def inspect(table: Table, *, parts: dict[str, Part] | None = None, inputs: dict[
     """
     looks = {c: look(table, c, kinds) for c in table.columns}
     parts = _parts_of(table) if parts is None else parts
-    own = readers if readers is not None else _catalogued({looks[c] for c in looks} & {*kinds.endings.values()})
+    read = {*kinds.endings.values(), kinds.text}
+    own = readers if readers is not None else _catalogued({looks[c] for c in looks} & read)
     tables = {id(t): t for t in (table, *(p.table for p in parts.values()))}
     bad: list[Entry] = []
     content: dict[int, dict[str, Source]] = {}
@@ -179,6 +181,16 @@ class _AsItIs:
         return sample
 
 
+class _Marked(_AsItIs):
+    """Reads a text as nothing but its fingerprint, as this reader takes it."""
+
+    def __init__(self, reader: Any) -> None:
+        self.alike, self._fingerprints = reader.alike, reader.fingerprints
+
+    def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
+        return self._fingerprints([str(cell) for cell in cells], samples)
+
+
 def _catalogued(names: set[str]) -> dict[str, Any]:
     return {n: catalog.load("reader", n, "check")() for n in sorted(names) if n in catalog.names("reader")}
 
@@ -186,7 +198,8 @@ def _catalogued(names: set[str]) -> dict[str, Any]:
 def _guessed(table: Table, looks: dict[str, str], readers: dict[str, Any], kinds: Kinds) -> dict[str, Source]:
     """Columns whose content is worth comparing: files, and texts."""
     chosen = {c: readers.get(looks[c]) for c in table.columns if c in looks}
-    chosen |= {c: _AsItIs() for c in chosen if looks[c] == kinds.text}
+    texts = readers.get(kinds.text)
+    chosen |= {c: _Marked(texts) if takes(texts) else _AsItIs() for c in chosen if looks[c] == kinds.text}
     return {c: Source(table, c, r, (c,), target=False, cache=None) for c, r in chosen.items() if r is not None}
 
 
