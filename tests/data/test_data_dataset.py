@@ -408,3 +408,21 @@ def test_cells_are_decoded_many_at_once_where_the_reader_can(
         assert reader.reads == 3  # equal texts once
         assert max(reader.asked) <= at_once
         assert at_once < 100 or reader.asked == [5]
+
+
+def test_tables_that_share_a_cache_share_their_samples(small: Any, folder: Path) -> None:
+    """What the training table brought is not kept twice for another table, nor taken for something else."""
+    cache, reader = Cache(1), small.Letters()
+    texts = [["ab", "c"], ["c", "de", "ab"], ["f", "de", "g"]]
+    for rows in (*texts, *texts):
+        plans = {"letters": InputPlan(reader, ("text",))}
+        dataset = Dataset(
+            Part(table_of(folder, text=rows), np.arange(len(rows))), plans, {}, cache=cache, ledger=Ledger()
+        )
+        dataset.scan()
+        wanted = [[[ord(letter) for letter in text]] for text in rows]
+        assert per_row(loaded(dataset, dataset.rows), "letters", "ids") == wanted
+    shelf = dataset.inputs["letters"]._shelf
+    assert shelf is not None
+    assert len(shelf.slots) == 5
+    assert shelf._stores["length"].held == 5

@@ -116,17 +116,22 @@ def _csv(path: Path, rows: list[list[str]]) -> Path:
 
 
 def test_a_fork_reads_what_was_there_and_adds_to_a_file_of_its_own(on_disk: None, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": list(range(30)), "b": [f"b{i}" for i in range(30)]}), tmp_path / "t.parquet")
+    columns = {name: [f"{name}{i}" for i in range(30)] for name in "abc"}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     table = open_table(tmp_path / "t.parquet")
-    assert table.column("a") == list(range(30))
+    assert table.column("a") == columns["a"]
+    done, go = os.pipe()
     child = os.fork()
-    if not child:  # column b is read for the first time in both processes
-        right = table.column("b") == [f"b{i}" for i in range(30)] and table.column("a") == list(range(30))
-        os._exit(0 if right else 1)
-    assert table.column("b") == [f"b{i}" for i in range(30)]
+    if not child:  # b is first read here, c in the other process at the same place of a file
+        right = table.column("b") == columns["b"]
+        os.read(done, 1)
+        right = right and table.cell(3, "b") == "b3" and table.column("b") == columns["b"]
+        os._exit(0 if right and table.column("a") == columns["a"] else 1)
+    assert table.column("c") == columns["c"]
+    os.write(go, b".")
     assert os.waitpid(child, 0)[1] == 0
-    assert table.column("b") == [f"b{i}" for i in range(30)]
-    assert table.column("a") == list(range(30))
+    assert table.column("c") == columns["c"]
+    assert table.column("a") == columns["a"]
 
 
 def test_a_full_disk_is_told(on_disk: None, monkeypatch: pytest.MonkeyPatch) -> None:
