@@ -173,3 +173,8 @@ def test_low_rank_adapters(tmp_path: Path) -> None:
         encoder(data).tokens.pow(3).sum().backward()
         optimizer.step()
     assert not torch.allclose(encoder(data).tokens, before, atol=1e-4)
+
+
+def test_a_model_type_asks_nobody_for_its_preprocessing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.utils.cached_file", lambda *_, **__: pytest.fail("the hub was asked"))
+    assert HFImage.wants({"name": "resnet"}, tmp_path) == {"channels": 3}

@@ -37,10 +37,17 @@ def fetch_config(name: str, files: Path, where: str) -> PretrainedConfig:
     return stored_config(files)
 
 
+def is_model_type(name: str) -> bool:
+    """Whether `name` is a model type of transformers, which has a default configuration and nothing else."""
+    from transformers import CONFIG_MAPPING
+
+    return name in CONFIG_MAPPING and not Path(name).exists()
+
+
 def _found_config(name: str, where: str) -> PretrainedConfig:
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
-    if name in CONFIG_MAPPING and not Path(name).exists():
+    if is_model_type(name):
         return CONFIG_MAPPING[name]()
     try:
         plain, _ = PretrainedConfig.get_config_dict(name)

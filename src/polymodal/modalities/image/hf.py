@@ -15,7 +15,7 @@ from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Stream
 from polymodal.modalities.image.pixels import Pixels
 from polymodal.modalities.image.pyramid import load_into, probe, stream, trim
-from polymodal.modalities.pretrained import fetch_config, stored_config, weights
+from polymodal.modalities.pretrained import fetch_config, is_model_type, stored_config, weights
 
 PREPROCESSOR = "preprocessor_config.json"
 WHERE = "encoder.name"
@@ -120,7 +120,7 @@ def _preprocessing(name: str, files: Path) -> dict[str, Json]:
         from transformers.utils import cached_file
 
         try:
-            found = cached_file(name, PREPROCESSOR)
+            found = None if is_model_type(name) else cached_file(name, PREPROCESSOR)
             facts = json.loads(Path(found).read_text(encoding="utf-8")) if found else {}
         except (OSError, ValueError):
             facts = {}
