@@ -122,7 +122,7 @@ def test_every_fusion_task_and_loss_has_a_section() -> None:
     assert {f"{losses.__name__}:{name}" for name in own} <= named
     words = set(re.findall(r"`(\w+)`", " ".join(EN)))
     assert set(regress.LOSSES) | set(catalog.PARTS["fusion"]) <= words
-    plain_settings = {"field", "width", "inputs", "separator", "hidden", "dropout"}
+    plain_settings = {"field", "width", "inputs", "separator", "hidden", "dropout", "norm"}
     assert set(signature(Classify).parameters) - plain_settings <= words
 
 

@@ -98,7 +98,7 @@ def spec(args: argparse.Namespace) -> dict[str, Any]:
         "data": {"split": "column", "split_column": PART},
         "inputs": inputs,
         **({"fusion": "concat"} if len(inputs) > 1 else {}),
-        "tasks": {args.target: {"type": args.task, "hidden": 128, "dropout": 0.1}},
+        "tasks": {args.target: {"type": args.task, "hidden": 128, "dropout": 0.1, "norm": "layer"}},
         "train": train | (OWN if args.settings == "own" else {}),
     }
 

@@ -84,7 +84,7 @@ def test_many_at_once_are_as_one_by_one(blocks: list[list[int]], left: int) -> N
 
 def test_cells_on_disk_are_not_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read, and neighbours in one go."""
-    from polymodal.data import cache as module
+    from polymodal.data import store as module
 
     reads: list[int] = []
     real = module.read_at

@@ -12,7 +12,7 @@ import torch
 from polymodal.core.errors import BadCell, TableError
 from polymodal.core.seeds import generator, row_keys
 from polymodal.core.streams import Batch
-from polymodal.data import source
+from polymodal.data import raw, source
 from polymodal.data.cache import Cache
 from polymodal.data.cells import LARGEST, digest, open_file
 from polymodal.data.dataset import Dataset, InputPlan, TargetPlan
@@ -111,7 +111,7 @@ def test_a_batch_holds_its_rows(small: Any, folder: Path, scan: bool, limit: int
 
 def test_what_is_read_is_read_once(small: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(source, "open_file", lambda cell, root: (opened.append(cell), open_file(cell, root))[1])
+    monkeypatch.setattr(raw, "open_file", lambda cell, root: (opened.append(cell), open_file(cell, root))[1])
     table = table_of(folder, file=["a.bin", "same.bin", "b.bin"] * 30, text=["t"] * 90, y=[1] * 90)
     dataset = make(small, table, cache=Cache(1))
     told: list[int] = []

@@ -21,8 +21,8 @@ def gradients(layer: nn.Conv2d, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which products of matrices were taken."""
     taken: list[str] = []
-    unfold, to_weight = conv.F.unfold, conv._to_weight
-    monkeypatch.setattr(conv.F, "unfold", lambda *a, **k: taken.append("all") or unfold(*a, **k))
+    linear, to_weight = conv.F.linear, conv._to_weight
+    monkeypatch.setattr(conv.F, "linear", lambda *a: taken.append("all") or linear(*a))
     monkeypatch.setattr(conv, "_to_weight", lambda *a: taken.append("weight") or to_weight(*a))
     return taken
 

@@ -21,6 +21,7 @@ D = 5
 SETTINGS = [
     {},
     {"hidden": 8, "dropout": 0.5},
+    {"hidden": 8, "norm": "layer"},
     {"label_smoothing": 0.1, "class_weights": "balanced"},
     {"focal": 2.0, "class_weights": {"cat": 3.0}},
 ]
@@ -78,7 +79,7 @@ def test_measures_without_any_target(multi: bool) -> None:
 def test_the_catalogue_and_the_spec() -> None:
     assert catalog.load("task", "classify", "type") is Classify
     assert set(settable(Classify)) == {
-        "multi", "separator", "hidden", "dropout", "label_smoothing", "focal", "class_weights",
+        "multi", "separator", "hidden", "dropout", "norm", "label_smoothing", "focal", "class_weights",
     }  # fmt: skip
     good = {"class_weights": {"a": 2}, "focal": 0, "hidden": 3}
     assert check_settings(Classify, good, "tasks.t") == {"class_weights": {"a": 2.0}, "focal": 0.0, "hidden": 3}

@@ -35,7 +35,9 @@ def random_fused(rows: int) -> Stream:
 
 
 @pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("settings", [{}, {"hidden": 7, "dropout": 0.3, "loss": "mae"}, {"loss": "huber"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"hidden": 7, "dropout": 0.3, "norm": "layer", "loss": "mae"}, {"loss": "huber"}]
+)
 def test_contract(log: bool, settings: dict) -> None:
     target = collate(build(log)[1], [100, None, 5000, 20, None, 90])
     check_task(lambda: build(log, **settings)[0], {}, random_fused(6), target)
@@ -43,7 +45,7 @@ def test_contract(log: bool, settings: dict) -> None:
 
 def test_the_catalogue_and_the_spec() -> None:
     assert catalog.load("task", "regress", "type") is Regress
-    assert set(settable(Regress)) == {"log", "hidden", "dropout", "loss"}
+    assert set(settable(Regress)) == {"log", "hidden", "dropout", "norm", "loss"}
     assert Regress.target({"log": True, "hidden": 3}) == ("number", {"log": True})
 
 

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import weakref
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from polymodal.core.contracts import Sample
-from polymodal.core.errors import UserError
 from polymodal.data.collate import MASK, pad
 from polymodal.data.digests import Digests
-from polymodal.data.spill import read_at
+from polymodal.data.store import Budget, Store
 
 
-class Cache:
-    """Shelves of samples under one limit of memory.
+class Cache(Budget):
+    """Shelves of samples under one limit of memory; what does not fit goes to disk.
 
-    What does not fit goes to nameless files in `folder` (the system's temporary folder when None): the disk is free
-    again when the process ends, however it ends. Forked workers read what was cached before the fork and add nothing.
+    Forked workers read what was cached before the fork and add nothing.
     """
 
     def __init__(self, limit_mb: int, folder: Path | None = None) -> None:
-        self.left = limit_mb << 20
-        self.folder = folder
-        self._made_folder = False
-        self._owner = os.getpid()
+        super().__init__(limit_mb, folder)
         self._shelves: dict[tuple, tuple[Any, Packed | Loose]] = {}
         self._shared: dict[tuple, Any] = {}
 
@@ -54,31 +44,12 @@ class Cache:
             self._shelves[key] = holder, made
         return self._shelves[key][1]
 
-    def claim(self, size: int) -> bool:
-        """Take so many bytes of the memory that is left, if they are left."""
-        fits = size <= self.left
-        self.left -= size if fits else 0
-        return fits
-
-    @property
-    def writable(self) -> bool:
-        """Only the process that made the cache adds to it."""
-        return os.getpid() == self._owner
-
-    def open_file(self) -> IO[bytes]:
-        if self.folder is not None and not self.folder.exists():
-            self.folder.mkdir(parents=True)
-            self._made_folder = True
-        return tempfile.TemporaryFile(dir=self.folder, buffering=0)  # a fork shall share no buffer
-
     def close(self) -> None:
         """Let go of all samples."""
         for _, shelf in self._shelves.values():
             shelf.close()
         self._shelves, self._shared = {}, {}
-        if self._made_folder and self.folder is not None:
-            with suppress(OSError):
-                self.folder.rmdir()
+        super().close()
 
 
 class Packed:
@@ -87,7 +58,7 @@ class Packed:
     def __init__(self, cache: Cache, ragged: frozenset[str], expect: int) -> None:
         self.cache, self.ragged, self.expect = cache, ragged, expect
         self.slots = Digests()
-        self._stores: dict[str, _Store] = {}
+        self._stores: dict[str, Store] = {}
         self._edges: dict[str, array] = {}  # where each sample's items begin; one more for the end of the last
 
     def put(self, digest: int, sample: Sample) -> int:
@@ -122,7 +93,7 @@ class Packed:
         for name, value in sample.items():
             ragged = name in self.ragged
             shape, each = (value.shape[1:], 2 * len(value)) if ragged else (value.shape, 1)
-            self._stores[name] = _Store(self.cache, shape, value.dtype, self.expect * each)
+            self._stores[name] = Store(self.cache, shape, value.dtype, self.expect * each)
             if ragged:
                 self._edges[name] = array("q", [0])
 
@@ -154,7 +125,7 @@ class Packed:
             store.close()
 
 
-def _same_form(name: str, values: Sequence[np.ndarray], store: _Store, ragged: int) -> None:
+def _same_form(name: str, values: Sequence[np.ndarray], store: Store, ragged: int) -> None:
     for value in values:
         if value.shape[ragged:] != store.shape or value.dtype != store.dtype:
             found, expected = f"{value.dtype}{value.shape[ragged:]}", f"{store.dtype}{store.shape}"
@@ -167,7 +138,7 @@ class Loose:
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self.slots = Digests()
-        self._store = _Store(cache, (), np.dtype(np.uint8), 0)
+        self._store = Store(cache, (), np.dtype(np.uint8), 0)
         self._forms: dict[tuple[tuple[str, np.dtype, tuple[int, ...]], ...], int] = {}
         self._known: list[tuple] = []  # the forms by number
         self._form, self._edges = array("q"), array("q", [0])  # of each sample, and where its bytes begin
@@ -201,87 +172,3 @@ class Loose:
 
     def close(self) -> None:
         self._store.close()
-
-
-class _Store:
-    """Items of one shape and dtype, in the order they came: first in memory, later ones on disk."""
-
-    def __init__(self, cache: Cache, shape: tuple[int, ...], dtype: np.dtype, expect: int) -> None:
-        self.cache, self.shape, self.dtype = cache, shape, dtype
-        self.size = prod(shape) * dtype.itemsize
-        reserve = min(expect, cache.left // max(self.size, 1))  # memory that is not written to is not taken
-        self.memory = np.empty((reserve, *shape), dtype)
-        self.held = self.spilled = 0
-        self.file: IO[bytes] | None = None
-
-    def append(self, items: np.ndarray) -> None:
-        """Add items [k, ...]: as many as there is room for in memory, and all the others on disk."""
-        fit = self._room(items)
-        if fit:
-            self._grow(self.held + fit)
-            self.memory[self.held : self.held + fit] = items[:fit]
-            self.held += fit
-        if fit < len(items):
-            self._spill(np.ascontiguousarray(items[fit:]).tobytes())
-            self.spilled += len(items) - fit
-
-    def _room(self, items: np.ndarray) -> int:
-        """How many of the items go to memory; what is behind others on disk goes there too."""
-        if self.file is not None:
-            return 0
-        fit = len(items) if not self.size else min(len(items), self.cache.left // self.size)
-        return fit if self.cache.claim(fit * self.size) else 0
-
-    def _spill(self, data: bytes) -> None:
-        try:
-            if self.file is None:
-                self.file = self.cache.open_file()
-                weakref.finalize(self, self.file.close)
-            self.file.seek(0, os.SEEK_END)
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self.file.write(rest) :]
-        except OSError as error:
-            place = self.cache.folder or tempfile.gettempdir()
-            raise UserError("data.cache_mb", f"decoded cells cannot be kept in {place}: {error.strerror}",
-                            advice="more memory (data.cache_mb), more space there, or cache: false for an input"
-                            ) from None  # fmt: skip
-
-    def _grow(self, count: int) -> None:
-        if count > len(self.memory):
-            larger = np.empty((max(count, 2 * len(self.memory), 64), *self.shape), self.dtype)
-            larger[: self.held] = self.memory[: self.held]
-            self.memory = larger
-
-    def take(self, at: np.ndarray) -> np.ndarray:
-        if not self.spilled:
-            return self.memory[at]
-        found = np.empty((len(at), *self.shape), self.dtype)
-        here = at < self.held
-        found[here] = self.memory[at[here]]
-        found[~here] = self._read(at[~here] - self.held)
-        return found
-
-    def _read(self, at: np.ndarray) -> np.ndarray:
-        """Items of the file, those that follow each other in one go."""
-        found = np.empty((len(at), *self.shape), self.dtype)
-        cuts = np.flatnonzero(np.diff(at) != 1) + 1
-        edges = [0, *cuts.tolist(), len(at)]
-        for start, stop in pairwise(edges):
-            found[start:stop] = self._run(int(at[start]), stop - start) if stop > start else 0
-        return found
-
-    def _run(self, start: int, count: int) -> np.ndarray:
-        assert self.file is not None
-        data = read_at(self.file, start * self.size, count * self.size)
-        return np.frombuffer(data, self.dtype).reshape(-1, *self.shape)
-
-    def slice(self, start: int, stop: int) -> np.ndarray:
-        if stop <= self.held or not self.spilled:
-            return self.memory[start:stop]
-        return self.take(np.arange(start, stop))
-
-    def close(self) -> None:
-        self.memory = self.memory[:0].copy()
-        if self.file is not None:
-            self.file.close()

@@ -13,14 +13,14 @@ from polymodal.core.contracts import Sample
 from polymodal.core.errors import BadCell
 from polymodal.core.seeds import Rng, derive, generator
 from polymodal.data.cache import Cache, Loose, Packed
-from polymodal.data.cells import digest, open_file, path_of
+from polymodal.data.cells import digest
 from polymodal.data.collate import collate
 from polymodal.data.digests import Digests
 from polymodal.data.prints import Prints
+from polymodal.data.raw import RawCells
 from polymodal.data.tables import Table
 
 MISSING, UNKNOWN, BAD = -1, -2, -3
-LONGEST = 4096  # characters of a path
 REMEMBERED = 1 << 16  # samples, and reasons of bad cells
 AT_ONCE = 256  # cells that are read together
 FILES_AT_ONCE = 16  # files that are open together
@@ -45,19 +45,18 @@ class Gathered(NamedTuple):
     id: np.ndarray  # [N]
 
 
-class Source:
-    """Cells of one Reader, or TargetReader (`target`), in a table, [rows, K]; a record is one cell of all columns."""
+class Source(RawCells):
+    """Cells as their reader reads them: what each is, [rows, K], and where its sample is kept."""
 
     def __init__(self, table: Table, name: str, reader: Any, columns: tuple[str, ...], *, target: bool,
                  cache: Cache | None) -> None:  # fmt: skip
-        self.table, self.name, self.reader, self.columns, self.cache = table, name, reader, columns, cache
-        self.record: bool = len(columns) > 1 if target else reader.record
+        super().__init__(table, name, reader, columns, target=target)
+        self.cache = cache
         self.ragged: frozenset[str] = frozenset() if target else reader.ragged
         self.augments: bool = not target and reader.augments
         self._decode: Callable[[object], Sample] = reader if target else reader.decode
         self._decode_all = None if target else getattr(reader, "decode_all", None)
         self._finish: Callable[[Sample, Rng | None], Sample] = _as_it_is if target else reader.finish
-        self.width = 1 if self.record else len(columns)
         self.reasons: dict[tuple[int, int], str] = {}
         self.prints: Prints | None = None  # fingerprints, where they are wanted
         self._files = Digests()  # of a path -> of its file, so that a file that many rows name is read once
@@ -74,75 +73,6 @@ class Source:
         none = np.full((1, 1), -1, np.int32)
         shape = len(self.table), self.width
         return np.broadcast_to(none, shape) if self.cache is None else np.broadcast_to(none, shape).copy()
-
-    def column(self, k: int) -> str:
-        """The name of a column, for the ledger and for keys of randomness."""
-        return ", ".join(self.columns) if self.record else self.columns[k]
-
-    def raw(self, row: int, k: int) -> Any:
-        """The cell as the table has it; None when it is missing (a record: when all of it is)."""
-        if not self.record:
-            return self.table.cell(row, self.columns[k])
-        cells = {c: self.table.cell(row, c) for c in self.columns}
-        return cells if any(c is not None for c in cells.values()) else None
-
-    def raws(self, rows: np.ndarray, k: int) -> list[Any]:
-        """`raw` of many rows."""
-        if not self.record:
-            return self.table.cells(rows, self.columns[k])
-        columns = zip(*(self.table.cells(rows, c) for c in self.columns), strict=True)
-        return [None if all(c is None for c in cells) else dict(zip(self.columns, cells, strict=True))
-                for cells in columns]  # fmt: skip
-
-    def file(self, row: int, k: int) -> str:
-        """The path that the cell holds, '' where it holds none; its beginning where it is longer than any path."""
-        cell = None if self.record else self.raw(row, k)
-        return cell[:LONGEST] if self.reader.files and isinstance(cell, str) else ""
-
-    def opened(self, raw: Any) -> Any:
-        """The cell as the reader takes it. Raises BadCell for a file that cannot be opened."""
-        if not self.reader.files:
-            return raw
-        if isinstance(raw, dict) and self.record:
-            return {c: self.opened(inner) for c, inner in raw.items()}
-        return open_file(raw, self.table.root) if isinstance(raw, str) else raw
-
-    def cells(self, rows: np.ndarray) -> Iterator[Any]:
-        """The present cells of these rows, opened; what cannot be opened is passed over."""
-        last: tuple[Any, Any] = (None, None)
-        for raw in self._walk(rows):
-            if raw is None:
-                continue
-            try:
-                # rows about one picture stand side by side
-                last = last if isinstance(raw, str) and last[0] == raw else (raw, self.opened(raw))
-            except BadCell:
-                continue
-            yield last[1]
-
-    def _walk(self, rows: np.ndarray) -> Iterator[Any]:
-        """Every cell of these rows as the table has it, row by row."""
-        for start in range(0, len(rows), AT_ONCE):
-            columns = [self.raws(rows[start : start + AT_ONCE], k) for k in range(self.width)]
-            yield from (cell for row in zip(*columns, strict=True) for cell in row)
-
-    def costs(self, rows: np.ndarray) -> np.ndarray:
-        """The reader's cost of every row, 0 for what is missing or cannot be opened."""
-        last: tuple[Any, int] = (None, 0)
-        total = np.zeros(len(rows) * self.width, np.int64)
-        for at, raw in enumerate(self._walk(rows)):
-            last = last if isinstance(raw, str) and last[0] == raw else (raw, self._cost(raw))
-            total[at] = last[1]
-        return total.reshape(len(rows), self.width).sum(1)
-
-    def _cost(self, raw: Any) -> int:
-        if raw is None:
-            return 0
-        path = isinstance(raw, str) and self.reader.files
-        try:
-            return self.reader.cost(path_of(raw, self.table.root) if path else raw)
-        except (BadCell, OSError):
-            return 0
 
     def packed(self, rows: np.ndarray) -> bool:
         """Whether all present cells of these rows are cached ready for use."""

@@ -19,7 +19,7 @@ from polymodal.core.streams import Answer, Cells, Row, Stream, Streams, Target, 
 from polymodal.tasks import losses
 from polymodal.tasks.classes import AnyOf, OneOf
 from polymodal.tasks.confidence import Confident
-from polymodal.tasks.head import head
+from polymodal.tasks.head import HeadNorm, head
 from polymodal.tasks.targets import Separator
 
 Nonnegative = Annotated[float, Ge(0.0)]
@@ -33,9 +33,10 @@ class Classify(Confident):
     training row had is never trained on and counts as wrong. Measures: see `classes.OneOf` and `classes.AnyOf`.
 
     Settings: `multi`; `separator` between the classes of a text cell (multi); `hidden`, units of a hidden layer, 0 for
-    a linear head; `dropout` before the last layer; `label_smoothing`, ε; `focal`, γ of the focal loss; `class_weights`,
-    by class name (1 where not named), or `balanced`: rows / (classes · rows of the class). With `multi` they weigh the
-    rows that have the class against those that have not; `balanced` is the ratio of the latter to the former.
+    a linear head; `dropout` before the last layer; `norm: layer` of the fused vector; `label_smoothing`, ε; `focal`, γ
+    of the focal loss; `class_weights`, by class name (1 where not named), or `balanced`: rows / (classes · rows of the
+    class). With `multi` they weigh the rows that have the class against those that have not; `balanced` is the ratio of
+    the latter to the former.
     """
 
     reads = frozenset({"fused"})
@@ -52,6 +53,7 @@ class Classify(Confident):
         separator: Separator = "|",
         hidden: Natural = 0,
         dropout: Chance = 0.0,
+        norm: HeadNorm = "none",
         label_smoothing: Share = 0.0,
         focal: Nonnegative | None = None,
         class_weights: Literal["balanced"] | dict[str, Nonnegative] | None = None,
@@ -60,7 +62,7 @@ class Classify(Confident):
         self.multi, self.smoothing, self.focal = multi, label_smoothing, focal
         self.kind: OneOf | AnyOf = AnyOf(field["classes"]) if multi else OneOf(field["classes"])
         self.metric = self.kind.metric
-        self.head = head(width, len(field["classes"]), hidden, dropout)
+        self.head = head(width, len(field["classes"]), hidden, dropout, norm)
         self.class_weight: Tensor
         weights = torch.tensor(weights_of(field, class_weights, multi), dtype=torch.float32)
         self.register_buffer("class_weight", weights, persistent=False)

@@ -14,7 +14,7 @@ from polymodal.core.contracts import Gather, Prediction, Records
 from polymodal.core.schema import Chance, Json, Natural, Wired
 from polymodal.core.streams import Answer, Cells, Row, Stream, Streams, Target, pool
 from polymodal.tasks import metrics
-from polymodal.tasks.head import head
+from polymodal.tasks.head import HeadNorm, head
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 LARGEST = 700.0  # its exponential is still a double
@@ -31,9 +31,9 @@ class Regress(nn.Module):
     of the logarithm with `log`; then also `rmse_original`, `mae_original` in its own units and `mape`, the mean of
     |t - p| / t. Records: `truth`, `predicted` in the table's units, `error`, the absolute error of what is trained.
 
-    Settings: `log`; `hidden`, units of a hidden layer, 0 for a linear head; `dropout` before the last layer; `loss`:
-    `mse`, `mae` or `huber` (quadratic within one standard deviation; Huber, "Robust Estimation of a Location
-    Parameter", 1964).
+    Settings: `log`; `hidden`, units of a hidden layer, 0 for a linear head; `dropout` before the last layer;
+    `norm: layer` of the fused vector; `loss`: `mse`, `mae` or `huber` (quadratic within one standard deviation; Huber,
+    "Robust Estimation of a Location Parameter", 1964).
     """
 
     reads = frozenset({"fused"})
@@ -51,13 +51,14 @@ class Regress(nn.Module):
         log: bool = False,
         hidden: Natural = 0,
         dropout: Chance = 0.0,
+        norm: HeadNorm = "none",
         loss: Literal["mse", "mae", "huber"] = "mse",
     ) -> None:
         super().__init__()
         self.log: bool = field["log"]  # what the target was fitted with; `log` reaches it through `target`
         self.mean, self.std = field["mean"], field["std"]
         self.penalty = LOSSES[loss]
-        self.head = head(width, 1, hidden, dropout)
+        self.head = head(width, 1, hidden, dropout, norm)
 
     @staticmethod
     def target(settings: Json) -> tuple[str, Json]:

@@ -15,7 +15,7 @@ from polymodal.core.errors import SpecError, Stopped
 from polymodal.core.schema import Json
 from polymodal.data.dataset import Dataset
 from polymodal.data.loader import Loader
-from polymodal.work import memory
+from polymodal.work import dropout, memory
 from polymodal.work.checkpoint import Checkpoints, State
 from polymodal.work.collect import collect
 from polymodal.work.evaluate import scores
@@ -43,7 +43,7 @@ def train(
     if resume:
         found = session.checkpoints.load(assembly.model, session.bare_optimizer, session.average)
         session.state = found or session.state
-    with runtime.exact(), memory.kept(), _interruptible() as stopped:
+    with runtime.exact(), memory.kept(), dropout.quick(assembly.model), _interruptible() as stopped:
         while not session.state.done:
             _epoch(session, stopped)
     runtime.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 FEW = 9  # places of the new map up to which the whole convolution is quicker as a product of matrices ...
 SOME = 16  # ... and up to which the gradient of the weights is; in 16-bit numbers it is for all but large maps:
-LARGE = 1 << 24  # numbers in all patches together
+LARGE = 1 << 22  # numbers in all patches together
 
 
 class Conv2d(nn.Conv2d):
@@ -35,9 +36,64 @@ class Conv2d(nn.Conv2d):
         if height * width > FEW:
             out = _Convolution.apply(input, self.weight.to(input.dtype), stride)
             return out if self.bias is None else out + self.bias.to(out.dtype)[:, None, None]
-        patches = F.unfold(input, kernel, padding=kernel // 2, stride=stride)  # [N C*k*k H*W]
-        rows = F.linear(patches.transpose(1, 2).flatten(0, 1), self.weight.flatten(1), self.bias)
+        patches = _Patches.apply(input, kernel, stride)  # [N*H*W C*k*k]
+        rows = F.linear(patches, self.weight.flatten(1), self.bias)
         return rows.unflatten(0, (-1, height, width)).permute(0, 3, 1, 2)
+
+
+class _Patches(torch.autograd.Function):
+    """Map [N C H W] -> the square around each place, [N*H'*W' C*k*k], as `unfold` orders them.
+
+    One shifted map after the other, with the channels last: a copy of long runs, and its gradient as many sums.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(input: Tensor, kernel: int, stride: int) -> Tensor:
+        edge = kernel // 2
+        padded = F.pad(input.permute(0, 2, 3, 1), (0, 0, edge, edge, edge, edge))
+        return torch.stack(_shifted(padded, kernel, stride), -1).flatten(3).flatten(0, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
+        ctx.shape, ctx.how = tuple(inputs[0].shape), inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Map.apply(grad, ctx.shape, *ctx.how), None, None
+
+
+class _Map(torch.autograd.Function):
+    """The adjoint of `_Patches`: what overlaps is summed, [N*H'*W' C*k*k] -> [N C H W]."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(patches: Tensor, shape: tuple[int, int, int, int], kernel: int, stride: int) -> Tensor:
+        (count, channels, height, width), edge = shape, kernel // 2
+        padded = patches.new_zeros(count, height + 2 * edge, width + 2 * edge, channels)
+        steps = patches.unflatten(1, (channels, -1)).permute(2, 0, 1).contiguous()  # [k*k N*H'*W' C]
+        for place, step in zip(_shifted(padded, kernel, stride), steps, strict=True):
+            place += step.view(place.shape)
+        return padded[:, edge : edge + height, edge : edge + width].permute(0, 3, 1, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple, int, int], output: Tensor) -> None:
+        ctx.how = inputs[2:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Patches.apply(grad, *ctx.how), None, None, None
+
+
+def _shifted(padded: Float[Tensor, "N H W C"], kernel: int, stride: int) -> list[Tensor]:
+    """Views of what each of the k*k weights of a kernel sees, [N H' W' C] each."""
+    height, width = ((size - kernel) // stride + 1 for size in padded.shape[1:3])
+    return [
+        padded[:, i : i + stride * height : stride, j : j + stride * width : stride]
+        for i, j in product(range(kernel), repeat=2)
+    ]
 
 
 class _Convolution(torch.autograd.Function):
@@ -78,5 +134,5 @@ def _to_weight(grad: Tensor, input: Tensor, kernel: int, stride: int) -> Tensor:
     patches = padded.unfold(1, kernel, stride).unfold(2, kernel, stride)  # [N H W C k k]
     patches = patches[:, : grad.shape[2], : grad.shape[3]].permute(0, 1, 2, 4, 5, 3)
     rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
-    product = rows.t() @ patches.flatten(3).flatten(0, 2)
-    return product.unflatten(1, (kernel, kernel, -1)).permute(0, 3, 1, 2).contiguous()
+    grads = rows.t() @ patches.flatten(3).flatten(0, 2)
+    return grads.unflatten(1, (kernel, kernel, -1)).permute(0, 3, 1, 2).contiguous()

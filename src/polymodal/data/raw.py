@@ -1,0 +1,93 @@
+"""The cells of an input or target as its table has them, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from polymodal.core.errors import BadCell
+from polymodal.data.cells import open_file, path_of
+from polymodal.data.tables import Table
+
+LONGEST = 4096  # characters of a path
+STRETCH = 256  # rows that are taken from the table together
+
+
+class RawCells:
+    """Cells of one Reader, or TargetReader (`target`), in a table, [rows, K]; a record is one cell of all columns."""
+
+    def __init__(self, table: Table, name: str, reader: Any, columns: tuple[str, ...], *, target: bool) -> None:
+        self.table, self.name, self.reader, self.columns = table, name, reader, columns
+        self.record: bool = len(columns) > 1 if target else reader.record
+        self.width = 1 if self.record else len(columns)
+
+    def column(self, k: int) -> str:
+        """The name of a column, for the ledger and for keys of randomness."""
+        return ", ".join(self.columns) if self.record else self.columns[k]
+
+    def raw(self, row: int, k: int) -> Any:
+        """The cell as the table has it; None when it is missing (a record: when all of it is)."""
+        if not self.record:
+            return self.table.cell(row, self.columns[k])
+        cells = {c: self.table.cell(row, c) for c in self.columns}
+        return cells if any(c is not None for c in cells.values()) else None
+
+    def raws(self, rows: np.ndarray, k: int) -> list[Any]:
+        """`raw` of many rows."""
+        if not self.record:
+            return self.table.cells(rows, self.columns[k])
+        columns = zip(*(self.table.cells(rows, c) for c in self.columns), strict=True)
+        return [None if all(c is None for c in cells) else dict(zip(self.columns, cells, strict=True))
+                for cells in columns]  # fmt: skip
+
+    def file(self, row: int, k: int) -> str:
+        """The path that the cell holds, '' where it holds none; its beginning where it is longer than any path."""
+        cell = None if self.record else self.raw(row, k)
+        return cell[:LONGEST] if self.reader.files and isinstance(cell, str) else ""
+
+    def opened(self, raw: Any) -> Any:
+        """The cell as the reader takes it. Raises BadCell for a file that cannot be opened."""
+        if not self.reader.files:
+            return raw
+        if isinstance(raw, dict) and self.record:
+            return {c: self.opened(inner) for c, inner in raw.items()}
+        return open_file(raw, self.table.root) if isinstance(raw, str) else raw
+
+    def cells(self, rows: np.ndarray) -> Iterator[Any]:
+        """The present cells of these rows, opened; what cannot be opened is passed over."""
+        last: tuple[Any, Any] = (None, None)
+        for raw in self._walk(rows):
+            if raw is None:
+                continue
+            try:
+                # rows about one picture stand side by side
+                last = last if isinstance(raw, str) and last[0] == raw else (raw, self.opened(raw))
+            except BadCell:
+                continue
+            yield last[1]
+
+    def _walk(self, rows: np.ndarray) -> Iterator[Any]:
+        """Every cell of these rows as the table has it, row by row."""
+        for start in range(0, len(rows), STRETCH):
+            columns = [self.raws(rows[start : start + STRETCH], k) for k in range(self.width)]
+            yield from (cell for row in zip(*columns, strict=True) for cell in row)
+
+    def costs(self, rows: np.ndarray) -> np.ndarray:
+        """The reader's cost of every row, 0 for what is missing or cannot be opened."""
+        last: tuple[Any, int] = (None, 0)
+        total = np.zeros(len(rows) * self.width, np.int64)
+        for at, raw in enumerate(self._walk(rows)):
+            last = last if isinstance(raw, str) and last[0] == raw else (raw, self._cost(raw))
+            total[at] = last[1]
+        return total.reshape(len(rows), self.width).sum(1)
+
+    def _cost(self, raw: Any) -> int:
+        if raw is None:
+            return 0
+        path = isinstance(raw, str) and self.reader.files
+        try:
+            return self.reader.cost(path_of(raw, self.table.root) if path else raw)
+        except (BadCell, OSError):
+            return 0
