@@ -344,7 +344,8 @@ def _() -> object:
 
 @by_hand("Attention across modalities")
 def _() -> object:
-    return attend([[2.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], [[10.0], [20.0]])
+    word, keys = [2.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]
+    return softmax([dot(word, k) / sqrt(2) for k in keys]), attend([word], keys, [[10.0, 0.0], [20.0, 0.0]])
 
 
 # ---------------------------------------------------------------------------------------- sound
@@ -429,6 +430,12 @@ def _() -> object:
     return [a + b for a, b in zip(PHOTO, TITLE, strict=True)], PHOTO
 
 
+@by_hand("Fusion `max`")
+def _() -> object:
+    fused = [max(a, b) for a, b in zip(PHOTO, TITLE, strict=True)]
+    return fused, PHOTO, [sum(f == x for f, x in zip(fused, v, strict=True)) / 2 for v in (PHOTO, TITLE)], [1, 0]
+
+
 @by_hand("Fusion `weighted`")
 def _() -> object:
     w = softmax([log(3), 0])
@@ -448,9 +455,63 @@ def _() -> object:
     return [g[0] for g in gates], [g[1] for g in gates], fused, [tanh(a) for a in PHOTO]
 
 
-@by_hand("Tensor fusion")
+@by_hand("Fusion `film`")
 def _() -> object:
-    return [[a * b for b in [*TITLE, 1]] for a in [*PHOTO, 1]], (256 + 1) ** 2
+    gammas, shift = [(0.5 * t[0], t[1]) for t in (TITLE, [2, 1])], [0, 10]
+    return [[(1 + g) * x + b for g, x, b in zip(gamma, PHOTO, shift, strict=True)] for gamma in gammas]
+
+
+@by_hand("Fusion `tensor`")
+def _() -> object:
+    return [[a * b for b in [*TITLE, 1]] for a in [*PHOTO, 1]], [(h + 1) ** 2 for h in (16, 256)]
+
+
+@by_hand("Fusion `low_rank`")
+def _() -> object:
+    u, v = [[1, 1, 1], [1, 0, 0]], [[1, 0, 1], [0, 1, 2]]
+    rows = [[[*PHOTO, 1], [*TITLE, 1]], [[*PHOTO, 1], [0, 0, 1]]]
+    fused = [0.5 * dot(u[0], a) * dot(v[0], b) + 2 * dot(u[1], a) * dot(v[1], b) + 1 for a, b in rows]
+    a, b = rows[0]
+    places = [(i, j) for i in range(3) for j in range(3)]
+    full = sum((0.5 * u[0][i] * v[0][j] + 2 * u[1][i] * v[1][j]) * a[i] * b[j] for i, j in places)
+    return fused, full + 1, sum(257 * 256 for _ in range(3) for _ in range(4))
+
+
+@by_hand("Fusion `bilinear`")
+def _() -> object:
+    t, u = [tanh(v) for v in PHOTO], [tanh(v) for v in TITLE]
+    mutan = [t[0] * u[0] + t[1] * u[0], t[1] * u[1] + t[0] * u[1]]
+    sketch = [0.0] * 3  # every product of two features lands where the sum of their places says
+    for a, place, sign in zip(PHOTO, (0, 1), (1, -1), strict=True):
+        for b, other in zip(TITLE, (1, 2), strict=True):
+            sketch[(place + other) % 3] += sign * a * b
+    root = [sqrt(abs(y)) * (1 if y > 0 else -1) for y in sketch]
+    return [a * b for a, b in zip(t, u, strict=True)], mutan, [r / sqrt(dot(root, root)) for r in root]
+
+
+@by_hand("Fusion `attention_pool`")
+def _() -> object:
+    weights = softmax([PHOTO[0] / sqrt(2), TITLE[0] / sqrt(2)])
+    return weights, [1, 0], attend([[1, 0]], [PHOTO, TITLE], [PHOTO, TITLE])[0], PHOTO
+
+
+@by_hand("Fusion `transformer`")
+def _() -> object:
+    tokens = [[0.0] * 4, normalised([1, 2, 3, 6]), normalised([6, 3, 2, 1])]
+    fused = [normalised([sum(column) / n for column in zip(*tokens[:n], strict=True)]) for n in (3, 2)]
+    d = 128
+    layer = sum(n * m + m for n, m in [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)]) + 2 * 2 * d
+    return fused, 2 * layer + 2 * d + 2 * d + d
+
+
+@by_hand("Fusion `mixture`")
+def _() -> object:
+    p = [0.5, 0.3, 0.2]
+    w = [v / (p[0] + p[1]) for v in p[:2]] + [0]
+    rows = [(PHOTO, TITLE), (PHOTO, [-3, 0.5])]
+    fused = [w[0] * max(0, a[0] + b[0]) + w[1] * (0.5 - max(0, a[1] + b[1])) for a, b in rows]
+    shares = [0.5, 0.5, 0]
+    return w, fused, [3 * dot(shares, p)] * 2
 
 
 @by_hand("Graph convolution")

@@ -1,4 +1,4 @@
-"""The stacks equal torch's own nets: recurrent ones on packed sequences, the Transformer row by row without padding."""
+"""The recurrent stacks equal torch's own nets on packed sequences; the positions are the formula."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from polymodal.core.errors import SpecError
-from polymodal.modalities.sequence import Recurrent, TransformerStack, reversed_within, sinusoid
-
-LENGTHS = [5, 1, 7, 4]
-
-
-def sequences(features: int, lengths: list[int] = LENGTHS) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise everywhere, padding too: whoever looks at the padding gives a different answer."""
-    torch.manual_seed(3)
-    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return torch.randn(len(lengths), max(lengths), features), mask
+from polymodal.modalities.sequence import Recurrent, reversed_within, sinusoid
+from torch_nets import LENGTHS, sequences
 
 
 def copy_recurrent(own: Recurrent, theirs: nn.RNNBase) -> None:
@@ -69,66 +60,11 @@ def test_reversed_within_turns_each_row_round(lengths):
     assert reversed_within(mask).tolist() == expected
 
 
-def copy_transformer(own: TransformerStack, theirs: nn.TransformerEncoder) -> None:
-    for mine, other in zip(own.layers, theirs.layers, strict=True):
-        pairs = [
-            (mine.norm1, other.norm1), (mine.norm2, other.norm2), (mine.out, other.self_attn.out_proj),
-            (mine.up, other.linear1), (mine.down, other.linear2),
-        ]  # fmt: skip
-        for one, two in pairs:
-            two.load_state_dict(one.state_dict())
-        other.self_attn.in_proj_weight.data.copy_(mine.qkv.weight)
-        other.self_attn.in_proj_bias.data.copy_(mine.qkv.bias)
-    theirs.norm.load_state_dict(own.norm.state_dict())
-
-
-def test_transformer_equals_torch_row_by_row():
-    torch.manual_seed(0)
-    own = TransformerStack(width=8, layers=2, heads=2, ratio=3)
-    for name, p in own.named_parameters():  # biases and scales that are not the usual zeros and ones
-        nn.init.normal_(p, 1.0 if "norm" in name else 0.0, 0.3)
-    layer = nn.TransformerEncoderLayer(8, 2, 24, 0.0, "gelu", batch_first=True, norm_first=True)
-    theirs = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False)
-    copy_transformer(own, theirs)
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_recurrent_passes_export(kind):
     x, mask = sequences(8)
-    out = own(x, mask)
-    for row, length in enumerate(LENGTHS):
-        torch.testing.assert_close(out[row, :length], theirs(x[row : row + 1, :length])[0])
-    assert not out[~mask].any()
-
-
-def test_transformer_without_a_real_token_is_finite():
-    stack = TransformerStack(width=8, layers=2, heads=2)
-    x, mask = sequences(8)
-    mask[1] = False
-    out = stack(x, mask)
-    out.square().sum().backward()
-    assert torch.isfinite(out).all()
-    assert all(torch.isfinite(p.grad).all() for p in stack.parameters())
-
-
-def test_transformer_dropout_only_in_training():
-    x, mask = sequences(8)
-    stack = TransformerStack(width=8, layers=1, heads=2, dropout=0.5)
-    assert not torch.allclose(stack.train()(x, mask), stack(x, mask))
-    torch.testing.assert_close(stack.eval()(x, mask), stack(x, mask))
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(SpecError, match="must divide the width, 10"):
-        TransformerStack(width=10, layers=1, heads=4)
-
-
-@pytest.mark.parametrize(
-    "stack",
-    [
-        *(Recurrent(kind=k, features=8, width=4, layers=2, bidirectional=True) for k in ("rnn", "lstm", "gru")),
-        TransformerStack(width=8, layers=1, heads=2),
-    ],
-)
-def test_stacks_pass_export(stack):
-    x, mask = sequences(8)
-    program = torch.export.export(stack.eval(), (x, mask), strict=False)
+    stack = Recurrent(kind=kind, features=8, width=4, layers=2, bidirectional=True).eval()
+    program = torch.export.export(stack, (x, mask), strict=False)
     torch.testing.assert_close(program.module()(x, mask), stack(x, mask))
 
 

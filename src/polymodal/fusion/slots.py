@@ -7,18 +7,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from polymodal.core.streams import Stream, Streams, pool
+from polymodal.core.transformer import rows_of
 
 
 def pooled(streams: Streams, inputs: tuple[str, ...]) -> tuple[Float[Tensor, "B N D"], Bool[Tensor, "B N"]]:
     """The mean token of every input, in the order of `inputs` (zeros where missing), and whether the input is there."""
     vectors = torch.stack([pool(streams[name].tokens, streams[name].mask) for name in inputs], 1)
     return vectors, torch.stack([streams[name].mask.any(1) for name in inputs], 1)
-
-
-def rows_of(embedding: nn.Embedding, rows: int) -> Float[Tensor, "{rows} N D"]:
-    """The whole table of an embedding, once per row."""
-    index = torch.arange(embedding.num_embeddings, device=embedding.weight.device)
-    return embedding(index.expand(rows, -1))
 
 
 def softmax_present(scores: Float[Tensor, "B N *D"], present: Bool[Tensor, "B N *#D"]) -> Float[Tensor, "B N *D"]:

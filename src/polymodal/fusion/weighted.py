@@ -7,7 +7,8 @@ from torch import nn
 
 from polymodal.core.schema import Wired
 from polymodal.core.streams import Notes, Stream, Streams
-from polymodal.fusion.slots import one_token, pooled, rows_of, softmax_present
+from polymodal.core.transformer import rows_of
+from polymodal.fusion.slots import one_token, pooled, softmax_present
 
 
 class Weighted(nn.Module):

@@ -1,4 +1,4 @@
-"""Stacks over sequences, common to the modalities: recurrent nets, a Transformer encoder, sinusoidal positions.
+"""What is common to the modalities that are sequences: recurrent nets, sinusoidal positions.
 
 The mask of a sequence is a prefix everywhere: True for the real tokens, then False for the padding.
 """
@@ -12,9 +12,6 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
-
-from polymodal.core.errors import SpecError
 
 
 class _Live:
@@ -93,53 +90,6 @@ def reversed_within(mask: Bool[Tensor, "N T"]) -> Int[Tensor, "N T"]:
 
 def _take(x: Float[Tensor, "N T D"], order: Int[Tensor, "N T"]) -> Float[Tensor, "N T D"]:
     return x.gather(1, order[..., None].expand(-1, -1, x.shape[2]))
-
-
-class TransformerStack(nn.Module):
-    """Pre-norm Transformer encoder (Vaswani et al. 2017; Xiong et al. 2020) with GELU and a final normalisation.
-
-    Knows nothing of order: add positions to the tokens before. `ratio` is the hidden width of the feed-forward nets
-    over `width`. Raises SpecError when `heads` does not divide `width`.
-    """
-
-    def __init__(self, *, width: int, layers: int, heads: int, dropout: float = 0.0, ratio: int = 4) -> None:
-        super().__init__()
-        if width % heads:
-            raise SpecError("heads", f"must divide the width, {width}", given=heads, advice=_divisors(width))
-        self.width = width
-        self.layers = nn.ModuleList(_Layer(width, heads, dropout, ratio) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Float[Tensor, "N T D"], mask: Bool[Tensor, "N T"]) -> Float[Tensor, "N T D"]:
-        """Every real token after it has seen the row's real tokens; zero where masked."""
-        seen = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # a row with no real token sees its padding: finite
-        for layer in self.layers:
-            x = layer(x, seen)
-        return self.norm(x) * mask[..., None]
-
-
-class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float, ratio: int) -> None:
-        super().__init__()
-        self.heads, self.chance = heads, dropout
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Float[Tensor, "N T D"], seen: Bool[Tensor, "N 1 1 T"]) -> Float[Tensor, "N T D"]:
-        x = x + self.dropout(self.attend(self.norm1(x), seen))
-        return x + self.dropout(self.down(self.dropout(F.gelu(self.up(self.norm2(x))))))
-
-    def attend(self, x: Float[Tensor, "N T D"], seen: Bool[Tensor, "N 1 1 T"]) -> Float[Tensor, "N T D"]:
-        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        chance = self.chance if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=chance)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-def _divisors(width: int) -> str:
-    return f"one of {[n for n in range(1, min(width, 32) + 1) if width % n == 0]}"
 
 
 def sinusoid(length: int | torch.SymInt, width: int, device: torch.device | None = None) -> Float[Tensor, "T D"]:

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Chance, Json, Positive, Wired
 from polymodal.core.streams import Stream, pool
-from polymodal.modalities.sequence import Recurrent, TransformerStack, sinusoid
+from polymodal.core.transformer import TransformerStack
+from polymodal.modalities.sequence import Recurrent, sinusoid
 
 Stride = Literal[1, 2, 4, 8]
 

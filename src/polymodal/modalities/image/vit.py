@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Chance, Json, Positive, Wired
 from polymodal.core.streams import Stream
+from polymodal.core.transformer import TransformerStack
 from polymodal.modalities.image.pixels import Pixels, grid_tokens, whole
-from polymodal.modalities.sequence import TransformerStack
 
 
 class ViT(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Chance, Json, Positive, Wired
 from polymodal.core.streams import Stream
-from polymodal.modalities.sequence import TransformerStack
+from polymodal.core.transformer import TransformerStack
 from polymodal.modalities.tabular.columns import FIRST_CODE
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from polymodal.core.schema import Chance, Json, Positive, Wired
 from polymodal.core.streams import Stream, pool
-from polymodal.modalities.sequence import Recurrent, TransformerStack, sinusoid
+from polymodal.core.transformer import TransformerStack
+from polymodal.modalities.sequence import Recurrent, sinusoid
 from polymodal.modalities.text.embed import WordVectors, note_vectors
 
 

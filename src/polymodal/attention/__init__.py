@@ -1,0 +1,1 @@
+"""Attention across inputs: streams -> streams of the same names, shapes and masks."""
