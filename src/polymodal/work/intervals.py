@@ -17,7 +17,7 @@ from polymodal.core.schema import Json
 from polymodal.core.seeds import generator
 
 Measure = Callable[[Records, np.ndarray], dict[str, np.ndarray]]
-ENTRIES = 2_000_000  # weights made at once
+ENTRIES = 500_000  # weights made at once: measures take a multiple of their memory
 DRAWN = 20_000_000  # rows drawn in all, beyond which there are fewer resamples: such intervals are narrow
 FEWEST = 200  # resamples
 
