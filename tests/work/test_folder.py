@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from polymodal.core.errors import RunError
 from polymodal.work import folder as folders
@@ -71,3 +73,18 @@ def test_manifests(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RunError, match="no JSON"):
         folders.manifest(tmp_path)
+
+
+def test_tensors_that_cannot_be_written_leave_the_older_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.safetensors"
+    digest = folders.write_tensors(path, {"w": torch.ones(2)})
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(folders, "save_file", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        folders.write_tensors(path, {"w": torch.zeros(2)})
+    assert folders.read_tensors(path, digest)["w"].tolist() == [1.0, 1.0]
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]

@@ -39,12 +39,14 @@ class Digests:
 
     def find(self, keys: np.ndarray, default: int = -1) -> np.ndarray:
         """The numbers of many keys [n] at once, `default` where there is none."""
-        fresh = self._fresh
-        found = np.array([fresh.get(k, default) for k in keys.tolist()] if fresh else [default] * len(keys), np.int64)
+        found = np.full(len(keys), default, np.int64)
+        unknown = np.ones(len(keys), bool)
         if len(self._keys):
             at = np.minimum(self._keys.searchsorted(keys), len(self._keys) - 1)
             known = self._keys[at] == keys
-            found[known] = self._values[at[known]]
+            found[known], unknown = self._values[at[known]], ~known
+        if self._fresh:  # asked only for what is not among the sorted ones: a Python number takes four times the memory
+            found[unknown] = [self._fresh.get(key, default) for key in keys[unknown].tolist()]
         return found
 
     def add(self, key: int, value: int) -> None:

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
-from safetensors.torch import save as tensors_to
+from safetensors.torch import save_file
 from torch import Tensor
 
 from polymodal import __version__
@@ -24,30 +24,45 @@ KEPT = "free some space; what was saved before is kept, and `--resume` goes on f
 
 
 def write_bytes(path: Path, data: bytes) -> str:
-    """Write the whole file or nothing: a new file beside it, flushed to the disk, then renamed. Returns the sha256."""
+    """Write the whole file or nothing. Returns the sha256."""
+    with _replacing(path) as fresh:
+        fresh.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to be written, flushed to the disk and renamed at the end; gone if anything fails."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with saving(path, RunError, KEPT):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(fresh, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            yield fresh
+            _flush(fresh, os.O_RDWR)
             os.replace(fresh, path)
             sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
-    return hashlib.sha256(data).hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename inside the folder last through a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
+    _flush(folder, os.O_RDONLY)
+
+
+def _flush(path: Path, how: int) -> None:
+    handle = os.open(path, how)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file of any size."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Json) -> str:
@@ -66,7 +81,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
             stored[name] = tensor.detach().cpu().contiguous()
         else:
             aliases[name] = original
-    return write_bytes(path, tensors_to(stored, metadata={"aliases": json.dumps(aliases, sort_keys=True)}))
+    with _replacing(path) as fresh:
+        try:
+            save_file(stored, fresh, metadata={"aliases": json.dumps(aliases, sort_keys=True)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+        found = digest(fresh)
+    return found
 
 
 def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
@@ -101,7 +122,7 @@ def read_json(path: Path, sha256: str | None = None) -> Json:
 
 def seal(folder: Path, files: Iterable[str], kind: Mapping[str, Json] | None = None) -> None:
     """Write the manifest: with it the folder is a finished run, and every listed file is vouched for by its sha256."""
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(files)}
+    hashes = {name: digest(folder / name) for name in sorted(files)}
     write_json(folder / MANIFEST, {"format": FORMAT, "polymodal": __version__, **(kind or {}), "files": hashes})
 
 
