@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from polymodal.core.fingerprints import cosines, exact, lowest, pack, takes
 from polymodal.data.check import inspect
 from polymodal.data.dataset import InputPlan
-from polymodal.data.duplicates import by_nature, find_near, near, nearest
+from polymodal.data.duplicates import by_nature, find_near, first_of_each, near, nearest
 from polymodal.data.fingerprints import Marks, marks_of, watch
 from polymodal.data.prints import Prints
 from polymodal.data.source import Source
@@ -378,3 +379,11 @@ def test_real_pictures(real_data: Path) -> None:
     shared = {(number[a], number[b]) for a, b in ((199, 214), (292, 293), (331, 351))}
     assert shared <= found
     assert len(found) <= len(shared) + 5
+
+
+@given(words=arrays(np.uint64, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(0, 2)))
+@settings(deadline=None, max_examples=50)
+def test_the_first_of_each_fingerprint(words: np.ndarray) -> None:
+    seen: set[tuple[int, ...]] = set()
+    expected = [i for i, one in enumerate(map(tuple, words.tolist())) if one not in seen and not seen.add(one)]
+    assert first_of_each(words).tolist() == expected
