@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,13 @@ def test_spoken_digits(real_data: Path, tmp_path: Path) -> None:
     assert found.rows == 300
     assert found.tasks["label"].measures["accuracy"]["value"] > 0.9
     assert found.tasks["label"].measures["calibration_error"]["value"] < 0.1
+
+
+def test_trees_on_a_picture_encoder_of_transformers(hub: Callable[[str], str], tmp_path: Path) -> None:
+    """Such encoders look at themselves with gradients when they are made."""
+    table = polymodal.make_scenes(tmp_path / "scenes", rows=40, size=16, seed=0)
+    encoder = {"type": "hf", "name": hub("image"), "pretrained": False}
+    one = {"inputs": {"picture": {"type": "image", "encoder": encoder}}, "tasks": {"colour": "classify"},
+           "data": {"split": "random"}, "train": {"threads": 1, "device": "cpu"}}  # fmt: skip
+    found = polymodal.baselines(table, spec=one, names=["frozen_trees"], settings=quick("frozen_trees"))
+    assert 0 <= found["frozen_trees"].json()["tasks"]["colour"]["accuracy"]["value"] <= 1

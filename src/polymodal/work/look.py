@@ -146,16 +146,16 @@ class Look:
             inputs[name] = Given(raw, {k: v.numpy() for k, v in cells.data.items()}, index)
         return Block(inputs, lambda: self.encode(batch), len(batch.rows))
 
-    @torch.inference_mode()
     def encode(self, batch: Batch) -> Answers:
         """The mean of the tokens that each input's encoder gives before any training; zeros where missing."""
         runtime = self._runtime = self._runtime or Runtime(self.ground.spec.train)
         model = self._model = self._model or self._untrained(runtime)
         inputs, found = on_device(batch, runtime.move).inputs, {}
-        for name, stream in model.encode(inputs).items():
-            index = inputs[name].index
-            cells = pool(stream.tokens.float(), stream.mask)[index.clamp(min=0)] * (index >= 0)[..., None]
-            found[name] = cells.flatten(1).cpu().numpy()
+        with torch.inference_mode():
+            for name, stream in model.encode(inputs).items():
+                index = inputs[name].index
+                cells = pool(stream.tokens.float(), stream.mask)[index.clamp(min=0)] * (index >= 0)[..., None]
+                found[name] = cells.flatten(1).cpu().numpy()
         return found
 
     def _untrained(self, runtime: Runtime) -> Model:
