@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -169,9 +170,13 @@ def test_what_is_done_is_not_done_again(found: dict[str, Any], run: ModuleType, 
     monkeypatch.setattr(api, "baselines", never)
     (place / "results" / "tiny.json").unlink()
     assert run.main(command(place), place) == 0
-    assert json.loads((place / "results" / "tiny.json").read_text()) == found
+    assert what_is_told(place) == found | {"machine": ANY}  # another test may have changed the number of threads
     assert run.main(command(place, "--steps", "baselines"), place) == 0  # what was done by other steps stays
-    assert json.loads((place / "results" / "tiny.json").read_text()) == found
+    assert what_is_told(place) == found | {"machine": ANY}
+
+
+def what_is_told(place: Path) -> dict[str, Any]:
+    return json.loads((place / "results" / "tiny.json").read_text())
 
 
 def test_another_spec_is_not_taken_for_what_is_done(found: dict[str, Any], run: ModuleType, place: Path,
