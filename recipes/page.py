@@ -33,7 +33,7 @@ def section(found: Found) -> str:
     if found.get("leave_out", {}).get("models"):
         lines += on_groups(found["leave_out"], found["measures"])
     missing = [f"Not run yet: {', '.join(found['missing'])}.", ""] if found["missing"] else []
-    return "\n".join([*lines, *missing, *machine(found["machine"])])
+    return "\n".join([*lines, *missing, *machines(found["machines"])])
 
 
 def on_test(found: Found, chosen: list[str]) -> list[str]:
@@ -150,9 +150,10 @@ def spent(parts: dict[str, Found]) -> list[str]:
     return [f"Wall time, reading and scoring included: {'; '.join(told)}.", ""]
 
 
-def machine(found: Found) -> list[str]:
-    where = found.get("gpu") or "no GPU"
-    return [f"Machine: {found['cores']} cores, {where}; torch {found.get('torch', '?')}, {found['threads']} threads."]
+def machines(found: list[Found]) -> list[str]:
+    """Where the parts were run, a line for each place: a command may go on somewhere else."""
+    return [f"Machine: {one['cores']} cores, {one.get('gpu') or 'no GPU'}; torch {one.get('torch', '?')}, "
+            f"{one['threads']} threads." for one in found]  # fmt: skip
 
 
 def measures(tasks: Found, chosen: list[str]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from polymodal.work.leave_out import plan_folds
 from polymodal.work.left_out import Answered, difference
 from polymodal.work.pooling import Scores, spread
 from polymodal.work.progress import Display
+from polymodal.work.runtime import environment
 
 STEPS = ("seeds", "leave_out", "variants", "only", "baselines")
 WHOLE = "whole"  # the recipe's own spec, as it stands
@@ -73,8 +74,8 @@ class Part(NamedTuple):
     def ready(self) -> bool:
         return self.done or self.after is None or _page(self.after).is_file()
 
-    def found(self) -> Found:
-        """What there is to say of the part, and the time it took; it is run unless it was before.
+    def found(self) -> tuple[Found, Found]:
+        """What there is to say of the part with the time it took, and the machine; it is run unless it was before.
 
         Raises UserError when it was run with another spec.
         """
@@ -83,12 +84,12 @@ class Part(NamedTuple):
             begun, wall, cpu = self.folder.exists(), time.monotonic(), _cpu_seconds()
             found = self.score() | {"spec": _plain(self.spec)}
             times = {"seconds": round(time.monotonic() - wall, 1), "cpu_seconds": round(_cpu_seconds() - cpu, 1)}
-            folders.write_json(page, found | times | {"broken_off": begun})
+            folders.write_json(page, found | times | {"broken_off": begun, "machine": machine()})
         found = folders.read_json(page)
         if found.pop("spec") != _plain(self.spec):
             advice = f"delete {page} and {self.folder}, or another --out"
             raise UserError(str(page), "was made with another spec", advice=advice)
-        return found
+        return found, found.pop("machine")
 
 
 def _plain(spec: Spec) -> Found:
@@ -98,6 +99,12 @@ def _plain(spec: Spec) -> Found:
 
 def _page(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
+
+
+def machine() -> Found:
+    """What the times were taken on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {**environment(), "cores": cores}
 
 
 def _cpu_seconds() -> float:

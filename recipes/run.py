@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection
@@ -26,7 +25,6 @@ from polymodal.core import yaml12
 from polymodal.core.errors import Stopped, UserError
 from polymodal.core.schema import check_settings
 from polymodal.work import folder as folders
-from polymodal.work.runtime import environment
 
 HERE = Path(__file__).parent
 
@@ -34,7 +32,7 @@ HERE = Path(__file__).parent
 def run(recipe: Recipe, steps: Collection[str], report: Callable[[Found], None]) -> None:
     """The parts of these steps are run unless they were before; `report` is told all that is known after each."""
     parts = list(recipe.parts())
-    found: Found = {"recipe": recipe.name, "measures": recipe.plan.measures, "machine": machine()}
+    found: Found = {"recipe": recipe.name, "measures": recipe.plan.measures, "machines": []}
     for way, wanted in (("test", recipe.plan.seeds), ("leave_out", recipe.plan.leave_out)):
         found |= {way: {"models": {}}} if wanted else {}
     if recipe.plan.leave_out:
@@ -44,7 +42,9 @@ def run(recipe: Recipe, steps: Collection[str], report: Callable[[Found], None])
         if part.done or part.step in steps:
             if not part.ready:
                 raise UserError(part.name, "is compared with the whole recipe", advice="--steps seeds first, or all")
-            _put(found, part.path, part.found())
+            told, where = part.found()
+            _put(found, part.path, told)
+            found["machines"] += [where] if where not in found["machines"] else []
             left.remove(part.name)
             report(found | {"missing": left})
 
@@ -53,12 +53,6 @@ def _put(found: Found, path: tuple[str, ...], value: Found) -> None:
     for step in path[:-1]:
         found = found.setdefault(step, {})
     found[path[-1]] = value
-
-
-def machine() -> Found:
-    """What the times were taken on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {**environment(), "cores": cores}
 
 
 def main(arguments: list[str] | None = None, place: Path = HERE) -> int:
