@@ -31,6 +31,14 @@ class Prediction(NamedTuple):
     more: dict[str, Json] = {}  # noqa: RUF012  further columns, by their suffix after the task's name
 
 
+class Archive(NamedTuple):
+    """An array file whose items are an input's cells: a cell of the table is then the number of an item, from 0."""
+
+    path: str  # of a .npy or .npz file; starts from the table's folder, as paths in cells do
+    key: str | None = None  # the array's name in an .npz file; its only one when not given
+    offsets: str | None = None  # another array of the .npz file: item i is array[offsets[i] : offsets[i + 1]]
+
+
 @runtime_checkable
 class Reader(Protocol):
     """One cell -> one sample; on CPU, in worker processes; fitted on training rows only; never imports torch.
@@ -41,6 +49,14 @@ class Reader(Protocol):
 
     Optional: `decode_all(cells)`, what `decode` gives for each of several cells, or the BadCell that it raises (as a
     value); it is used where it is there, and must be the same bit for bit.
+
+    Optional: `archive`, an Archive when cells are numbers of items in one; the data room hands the reader the item.
+
+    Optional: `folders`, True when text in a cell may name a folder; the reader is then handed the bytes of its files,
+    a tuple in the natural order of their names.
+
+    Optional: `corrupt(data, level, rng)`, collated cells [N, ...] as in `Cells.data`, with noise of a level from 0
+    (unchanged) to 1 (next to nothing left); shapes, dtypes and masks stay.
 
     Optional: `fingerprints(cells, samples)`, some words of 64 bits for each decoded cell, and `alike`, how many of
     their bits may differ between cells that are nearly the same; see `core.fingerprints`.
