@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from polymodal.core.contracts import Gather
 from polymodal.core.streams import Answer, Batch, Cells, Notes, Outputs, Stream, Streams, pool
 
+Recall = Callable[[str, Cells], Stream | None]  # what a frozen encoder said of these cells before, where it is known
+
 
 def key(name: str) -> str:
     """A free name as a key of `nn.ModuleDict`, which allows neither dots nor the names of its own methods."""
@@ -81,6 +83,7 @@ class Model(nn.Module):
         entries = {n: Entry(width_in=e.width, width=width, columns=columns[n], maps=maps) for n, e in encoders.items()}
         self.entries = Named(entries)
         self.attention, self.fusion, self.frozen = attention, fusion, frozen
+        self.recall: Recall | None = None
 
     def train(self, mode: bool = True) -> Model:
         super().train(mode)
@@ -89,7 +92,7 @@ class Model(nn.Module):
         return self
 
     def encode(self, inputs: dict[str, Cells]) -> Streams:
-        """Every input's cells [N ...] -> Stream of N rows at its encoder's own width (features may be cached here)."""
+        """Every input's cells [N ...] -> Stream of N rows at its encoder's own width."""
         encoded = {}
         for name, cells in inputs.items():
             encoder = self.encoders[name]
@@ -98,11 +101,17 @@ class Model(nn.Module):
                 encoded[name] = encoder(cells.data)
         return encoded
 
+    def recalled(self, inputs: dict[str, Cells]) -> Streams:
+        """As `encode`, for cells as the readers gave them: what is known of them is not computed again."""
+        known = {} if self.recall is None else {n: self.recall(n, cells) for n, cells in inputs.items()}
+        found = {n: stream for n, stream in known.items() if stream is not None}
+        return found | self.encode({n: cells for n, cells in inputs.items() if n not in found})
+
     def forward(
         self, batch: Batch, *, gather: Gather | None = None, encoded: Streams | None = None, respond: bool = False
     ) -> Outputs:
         """Answers and, where there are targets, losses [B] per row. `encoded` skips the encoders; `respond` decodes."""
-        shared = self.encode(batch.inputs) if encoded is None else encoded
+        shared = self.recalled(batch.inputs) if encoded is None else encoded
         seen: dict[int, tuple[dict[str, Cells], Streams, Stream, Notes]] = {}  # by what a task has prepared
         answers: dict[str, Answer] = {}
         losses: dict[str, Tensor] = {}

@@ -26,6 +26,7 @@ class Data:
     encoding: str = "utf-8"
     on_bad: Literal["fail", "skip", "missing"] = "skip"
     cache_mb: Natural = 256  # memory for decoded cells; beyond it they are kept on disk
+    features_mb: Natural = 512  # memory for what frozen encoders say of cells; an input that needs more is encoded anew
 
 
 @dataclass(frozen=True, kw_only=True)

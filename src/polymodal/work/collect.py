@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from polymodal.model import Model, on_device, withhold
 from polymodal.work.runtime import Runtime
 
 Withheld = str | tuple[str, ...]  # an input, or several together
+Key = TypeVar("Key", bound=Hashable)
+Change = Callable[[Batch], Batch]  # what is done to a batch before it is answered
 
 
 @dataclass
@@ -75,14 +77,31 @@ class _Piles(dict[str, _Pile]):
         )
 
 
-@torch.inference_mode()
 def collect(
     model: Model, loader: Loader, runtime: Runtime, *, withheld: Sequence[Withheld] = (), predict: bool = False,
     step: Callable[[int], None] | None = None,
 ) -> tuple[Collected, dict[Withheld, Collected]]:  # fmt: skip
     """One pass in row order: with every input, and with each of `withheld` taken away, as if its cells were missing."""
+    return collect_changed(model, loader, runtime, {w: without(w) for w in withheld}, predict=predict, step=step)
+
+
+def without(inputs: Withheld) -> Change:
+    """Batches as if every cell of these inputs were missing."""
+    gone = (inputs,) if isinstance(inputs, str) else inputs
+    return lambda batch: reduce(withhold, gone, batch)
+
+
+@torch.inference_mode()
+def collect_changed(
+    model: Model, loader: Loader, runtime: Runtime, changes: Mapping[Key, Change], *, predict: bool = False,
+    step: Callable[[int], None] | None = None,
+) -> tuple[Collected, dict[Key, Collected]]:  # fmt: skip
+    """One pass in the dataset's order: the batches as they are, and after each of `changes`.
+
+    Cells whose data a change leaves alone are not encoded again.
+    """
     model.eval()
-    whole, blind = _Piles(), {name: _Piles() for name in withheld}
+    whole, changed = _Piles(), {name: _Piles() for name in changes}
     entries: list[Entry] = []
     answered = 0
     for micro in loader.epoch(0):
@@ -92,12 +111,19 @@ def collect(
                 continue
             moved = on_device(batch, runtime.move)
             encoded = whole.add(model, moved, runtime, predict, None)
-            for name, piles in blind.items():
-                gone = (name,) if isinstance(name, str) else name
-                piles.add(model, reduce(withhold, gone, moved), runtime, False, encoded)
+            for name, piles in changed.items():
+                other = changes[name](moved)
+                piles.add(model, other, runtime, False, _encoded(model, moved, other, encoded, runtime))
             answered += len(batch.rows)
             if step is not None:
                 step(len(batch.rows))
     found = whole.collected()
     found.entries, found.answered = entries, answered
-    return found, {name: piles.collected() for name, piles in blind.items()}
+    return found, {name: piles.collected() for name, piles in changed.items()}
+
+
+def _encoded(model: Model, batch: Batch, other: Batch, known: Streams, runtime: Runtime) -> Streams:
+    """The encoded cells of a changed batch: those of the batch it was made of, but for what has other data."""
+    fresh = {n: cells for n, cells in other.inputs.items() if cells.data is not batch.inputs[n].data}
+    with runtime.autocast():
+        return known | model.encode(fresh) if fresh else known

@@ -31,6 +31,7 @@ from polymodal.work.card import write_card
 from polymodal.work.checkpoint import Checkpoints
 from polymodal.work.evaluate import evaluate
 from polymodal.work.evaluation import Evaluation
+from polymodal.work.features import Features
 from polymodal.work.look import Ground
 from polymodal.work.progress import Display
 from polymodal.work.report import write_report
@@ -63,11 +64,13 @@ def make_run(spec: Spec, table: Table | None, folder: Path, *, resume: bool, dis
     runtime = Runtime(spec.train)
     display = display if runtime.main else Display(quiet=True)
     parts = open_parts(spec, table)
-    cache = Cache(spec.data.cache_mb, folder / "cache")
+    cache, features = Cache(spec.data.cache_mb, folder / "cache"), Features(spec.data.features_mb)
     try:
         with _not_left_behind(folder):
             assembly = _assembly(spec, parts["train"], folder, resume)
             datasets = _datasets(assembly, parts, cache, display)
+            features.fill(assembly.model.to(runtime.device), [datasets["train"], datasets["valid"]], runtime, display)
+            assembly.model.recall = features.recall
             train(assembly, datasets, folder, runtime, resume=resume, display=display)
         if runtime.main:
             trust = calibrate(assembly, datasets["valid"], runtime)
@@ -77,6 +80,7 @@ def make_run(spec: Spec, table: Table | None, folder: Path, *, resume: bool, dis
             evaluations = _score(assembly, parts, datasets, runtime, trust, seen, display)
             compared = _beside(assembly, parts, datasets, evaluations, baselines, runtime, display)
     finally:
+        features.close()
         cache.close()
     if runtime.main:
         ledger = Ledger()
