@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from cells import interval, mean, number, table
+from ways import on_ways
 
 HEAD = "# Results\n\nEvery section is written by the command it shows; scores are on test rows, which chose nothing.\n"
 WHOLE = "whole"
@@ -32,6 +33,8 @@ def section(found: Found) -> str:
         lines += on_test(found["test"], found["measures"])
     if found.get("leave_out", {}).get("models"):
         lines += on_groups(found["leave_out"], found["measures"])
+    if "compare" in found:
+        lines += [*on_ways(found["compare"]), *spent({"comparison": found["compare"]})]
     missing = [f"Not run yet: {', '.join(found['missing'])}.", ""] if found["missing"] else []
     return "\n".join([*lines, *missing, *machines(found["machines"])])
 
@@ -173,26 +176,3 @@ def value(tasks: Found, task: str, name: str) -> float | None:
 
 def _place(name: str, chosen: list[str]) -> int:
     return chosen.index(name) if name in chosen else len(chosen)
-
-
-def table(heads: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    cells = [[c.replace("|", "\\|") for c in row] for row in (heads, *rows)]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return [lines[0], "|" + " --- |" * len(heads), *lines[1:]]
-
-
-def mean(values: Iterable[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    return number(statistics.fmean(known) if known else None)
-
-
-def interval(found: Found, sign: str = "") -> str:
-    low, high = found.get("ci95") or (None, None)
-    if found["value"] is None or low is None:
-        return number(found["value"], sign)
-    return f"{number(found['value'], sign)} [{number(low, sign)}, {number(high, sign)}]"
-
-
-def number(value: float | None, sign: str = "") -> str:
-    return "n/a" if value is None else f"{value:{sign}.4f}" if abs(value) < 100 else f"{value:{sign},.0f}"

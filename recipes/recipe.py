@@ -1,4 +1,4 @@
-"""A recipe as a list of parts, each of which is run once: trainings, leave-one-group-out, baselines."""
+"""A recipe as a list of parts, each of which is run once: trainings, groups left out, baselines, a comparison."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from contest import Contest, compact
+
 from polymodal import api
 from polymodal.core import spec as specs
 from polymodal.core import yaml12
 from polymodal.core.errors import UserError
+from polymodal.core.schema import check_settings
 from polymodal.core.spec import Spec
 from polymodal.data.tables import open_table
 from polymodal.work import folder as folders
@@ -23,7 +26,7 @@ from polymodal.work.pooling import Scores, spread
 from polymodal.work.progress import Display
 from polymodal.work.runtime import environment
 
-STEPS = ("seeds", "leave_out", "variants", "only", "baselines")
+STEPS = ("seeds", "leave_out", "variants", "only", "baselines", "compare")
 WHOLE = "whole"  # the recipe's own spec, as it stands
 Found = dict[str, Any]
 
@@ -39,12 +42,14 @@ class Plan:
         variants: dict[str, list[str]] | None = None,
         only: dict[str, list[str]] | None = None,
         baselines: bool | list[str] = True,
+        compare: dict[str, Any] | None = None,
         measures: list[str] | None = None,
         prepare: bool = False,
     ) -> None:
         self.seeds = [0] if seeds is None else seeds
         self.leave_out, self.variants, self.only = leave_out, variants or {}, only or {}
         self.baselines, self.measures, self.prepare = baselines, measures or [], prepare
+        self.compare = None if compare is None else Contest(**check_settings(Contest, compare, "compare"))
 
     @property
     def first_seed(self) -> int:
@@ -61,6 +66,7 @@ class Part(NamedTuple):
     spec: Spec
     score: Callable[[], Found]
     after: Path | None = None  # the folder of a part that must be done before
+    asked: Found | None = None  # what was asked besides the spec; with other wishes it is run again, and goes on
 
     @property
     def name(self) -> str:
@@ -68,7 +74,8 @@ class Part(NamedTuple):
 
     @property
     def done(self) -> bool:
-        return _page(self.folder).is_file()
+        page = _page(self.folder)
+        return page.is_file() and (self.asked is None or folders.read_json(page).get("asked") == self.asked)
 
     @property
     def ready(self) -> bool:
@@ -80,15 +87,16 @@ class Part(NamedTuple):
         Raises UserError when it was run with another spec.
         """
         page = _page(self.folder)
-        if not page.is_file():
+        if not self.done:
             begun, wall, cpu = self.folder.exists(), time.monotonic(), _cpu_seconds()
-            found = self.score() | {"spec": _plain(self.spec)}
+            found = self.score() | {"spec": _plain(self.spec)} | ({} if self.asked is None else {"asked": self.asked})
             times = {"seconds": round(time.monotonic() - wall, 1), "cpu_seconds": round(_cpu_seconds() - cpu, 1)}
             folders.write_json(page, found | times | {"broken_off": begun, "machine": machine()})
         found = folders.read_json(page)
         if found.pop("spec") != _plain(self.spec):
             advice = f"delete {page} and {self.folder}, or another --out"
             raise UserError(str(page), "was made with another spec", advice=advice)
+        found.pop("asked", None)
         return found, found.pop("machine")
 
 
@@ -123,6 +131,7 @@ class Recipe:
     out: Path
     changes: list[str] = field(default_factory=list)
     quiet: bool = False
+    jobs: int = 1  # processes that train in a comparison
 
     def spec(self, changes: list[str] | None = None, seed: int | None = None) -> Spec:
         """The recipe's spec with its tables under the folder of the data."""
@@ -158,6 +167,8 @@ class Recipe:
                 yield Part(step, ("leave_out", "models", name), folder, spec, score, after)
         if self.plan.baselines:
             yield from self._baselines()
+        if self.plan.compare is not None:
+            yield self._comparison(self.plan.compare)
 
     def _folder(self, *words: str) -> Path:
         return self.out / "-".join(words).replace(" ", "-")
@@ -184,6 +195,16 @@ class Recipe:
             return plain | {"gain": best.against(done)}
 
         return score
+
+    def _comparison(self, contest: Contest) -> Part:
+        spec, folder = self.spec(), self._folder("compare")
+
+        def score() -> Found:
+            done = api.compare(spec=spec, out=folder, jobs=self.jobs, quiet=self.quiet, **contest.options)
+            return compact(done, contest.tasks)
+
+        asked = {**contest.options, "tasks": contest.tasks}
+        return Part("compare", ("compare",), folder, spec, score, asked=asked)
 
     def _baselines(self) -> Iterator[Part]:
         """Simple models on the rows that the recipe is scored on."""

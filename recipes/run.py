@@ -1,9 +1,9 @@
 """Run a recipe and write down what came out: `python recipes/run.py mnist_cnn --data DATA`.
 
 A recipe is a spec, NAME.yaml, and what to do with it, its entry in plans.yaml: trainings with several seeds, leaving
-out one group of rows after the other, variants, single inputs, simple baselines. Validation chooses the epoch; test
-rows are scored once per training. The numbers go to results/NAME.json after every training, and from there to
-RESULTS.md; nothing is written by hand.
+out one group of rows after the other, variants, single inputs, simple baselines, a comparison of ways of joining the
+inputs. Validation chooses the epoch; test rows are scored once per training. The numbers go to results/NAME.json after
+every training, and from there to RESULTS.md; nothing is written by hand.
 
 Run folders are kept in --out, by default under the system's folder for temporary files. A command that was broken off
 goes on from there; delete the folder to begin again.
@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None, place: Path = HERE) -> int:
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="do only these of the plan's")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
     parser.add_argument("--results", type=Path, default=place, help="where results/ and RESULTS.md are written")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that train in a comparison (1)")
     parser.add_argument("--quiet", action="store_true")
     options = parser.parse_args(arguments)
     try:
@@ -95,7 +96,7 @@ def _main(options: argparse.Namespace, plans: Found, place: Path) -> None:
         folders.write_json(options.results / "results" / f"{name}.json", told | found)
         write_page(options.results)
 
-    run(Recipe(name, plan, place, data, out, options.set, options.quiet), options.steps, report)
+    run(Recipe(name, plan, place, data, out, options.set, options.quiet, options.jobs), options.steps, report)
     print(f"{options.results / 'RESULTS.md'} has the results", file=sys.stderr)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from polymodal.assemble import Assembly, build, fit
 from polymodal.core import catalog
+from polymodal.core.checks import streams_like
 from polymodal.core.contracts import Block
 from polymodal.core.spec import PartSpec, parse
 from polymodal.core.streams import Batch, Stream, Streams, Target
@@ -23,6 +24,9 @@ from polymodal.data.dataset import Dataset
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part
 from polymodal.data.tables import open_table
+from polymodal.tasks.alone import Alone, Probes
+from polymodal.tasks.classify import Classify
+from polymodal.tasks.regress import Regress
 from polymodal.work.look import Ground, Look
 
 Hub = Callable[[str], str]
@@ -39,10 +43,15 @@ def sound(seconds: float) -> tuple[int, np.ndarray]:
     return 8000, RANDOM.normal(0, 0.1, round(8000 * seconds)).astype(np.float32)
 
 
+def clip(frames: int) -> np.ndarray:
+    return RANDOM.integers(0, 256, (frames, 20, 30, 3), dtype=np.uint8)
+
+
 CELLS: dict[str, tuple[list, list]] = {  # by reader: four different cells that can be read, and some that cannot
     "image": ([picture(40, 30), picture(17, 23), picture(64, 64), picture(33, 8)], [b"", b"text", picture(9, 9)[:60]]),
     "text": (["the dog runs", "the cat", "a dog sleeps over the grass!", "狗"], [None, b"text", ["the", "dog"]]),
     "audio": ([sound(0.3), sound(0.11), sound(0.2), sound(0.05)], [b"", b"text", (8000, np.array([np.nan])), None]),
+    "video": ([clip(9), clip(1), clip(3), (picture(30, 20), picture(20, 20))], [b"", b"text", clip(0), 3, None]),
     "tabular": (
         [{"n": 0.5, "c": "x"}, {"n": 2.5, "c": "y"}, {"n": None, "c": "x"}, {"n": "-1", "c": None}],
         [{"n": "one", "c": "x"}, {"n": 1.0, "c": ["x"]}, "text"],
@@ -57,6 +66,7 @@ READING: dict[str, dict] = {  # settings of readers, to have small cells
     "image": {"size": [32, 24]},
     "text": {"min_count": 1},
     "audio": {"mels": 16},
+    "video": {"size": [24, 16], "frames": 4},
     "tabular": {"numeric": ["n"]},
 }
 SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps an encoder small
@@ -67,17 +77,25 @@ SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps
     ("encoder.image", "hf"): {"name": "hub:image"},
     ("encoder.image", "timm"): {"name": "test_vit", "pretrained": False},
     ("encoder.text", "hf"): {"name": "hub:text"},
+    ("encoder.video", "frames"): {"width": 8},
+    ("encoder.video", "conv3d"): {"widths": (4, 8)},
+    ("encoder.video", "hf"): {"name": "hub:video"},
     ("attention", "bidirectional"): {"heads": 2},
     ("attention", "co"): {"heads": 2},
     ("attention", "bottleneck"): {"heads": 2},
     ("attention", "perceiver"): {"heads": 2},
     ("fusion", "attention_pool"): {"heads": 2},
     ("fusion", "transformer"): {"heads": 2},
+    ("fusion", "graph"): {"heads": 2},
     ("baseline", "boosted_trees"): {"iterations": 10, "leaves": (2, 3)},
     ("baseline", "mel_svm"): {"strengths": (1.0, 10.0)},
     ("baseline", "frozen_trees"): {"iterations": 10, "smallest": 1},
 }
-SIZES = {("encoder.image", "hf"): {"size": [32, 32]}, ("encoder.image", "timm"): {"size": [32, 48]}}
+SIZES = {
+    ("encoder.image", "hf"): {"size": [32, 32]},
+    ("encoder.image", "timm"): {"size": [32, 48]},
+    ("encoder.video", "hf"): {"size": [32, 32]},
+}
 
 
 def settings(kind: str, name: str, hub: Hub) -> dict[str, Any]:
@@ -130,6 +148,23 @@ def task(name: str) -> tuple[Any, Streams, Stream, Target]:
         streams["b"],
         Target(tensors(samples), present),
     )
+
+
+def probes(inputs: tuple[str, ...], width: int) -> Probes:
+    """Heads of a classification and a regression for every input by itself."""
+    wired = {"field": {"classes": ["p", "q", "r"], "counts": [1, 2, 1], "rows": 4}, "width": width}
+    label = Alone({n: Classify(inputs=(n,), **wired) for n in inputs})
+    number = {"field": {"mean": 0.0, "std": 1.0, "log": False}, "width": width}
+    return Probes({"y": label, "z": Alone({n: Regress(inputs=(n,), **number) for n in inputs})}, {"y": 1.0, "z": 0.5})
+
+
+def learning() -> tuple[Streams, dict[str, Target]]:
+    """Streams of the three inputs `a`, `b`, `c.d` and targets for `probes`, of which some are not known."""
+    targets = {
+        "y": Target({"class": torch.tensor([0, 2, -1, 1])}, torch.tensor([True, True, False, True])),
+        "z": Target({"value": torch.tensor([0.5, -1.0, 0.0, 2.0])}, torch.tensor([True, False, True, True])),
+    }
+    return streams_like(("a", "b", "c.d"), 6), targets
 
 
 def baseline(name: str, files: Path) -> tuple[Any, Block]:

@@ -14,6 +14,7 @@ from polymodal.fusion.bilinear import Bilinear
 from polymodal.fusion.concat import Concat
 from polymodal.fusion.film import FiLM
 from polymodal.fusion.gated import Gated
+from polymodal.fusion.graph import Graph
 from polymodal.fusion.low_rank import LowRank
 from polymodal.fusion.max import Max
 from polymodal.fusion.mixture import Mixture
@@ -51,6 +52,12 @@ FUSIONS: dict[str, tuple[type, dict[str, Any]]] = {  # the name in the catalogue
     "transformer-none": (JointTransformer, {"heads": 1, "layers": 1, "pool": "none"}),
     "mixture": (Mixture, {}),
     "mixture-all": (Mixture, {"experts": 3, "active": 1, "hidden": 4, "out": 5, "balance": 0.5}),
+    "graph": (Graph, {"heads": 2}),
+    "graph-nodes": (Graph, {"heads": 3, "reach": 2, "layers": 1, "pool": "nodes", "dropout": 0.1}),
+    "graph-none": (Graph, {"heads": 1, "layers": 1, "pool": "none"}),
+    "graph-inputs": (Graph, {"heads": 2, "nodes": "inputs"}),
+    "graph-convolution": (Graph, {"form": "convolution", "reach": 2}),
+    "graph-convolution-inputs": (Graph, {"form": "convolution", "nodes": "inputs", "layers": 1}),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerFast, ViTConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerFast, VideoMAEConfig, ViTConfig
 
 WORDS = ["a", "dog", "runs", "over", "the", "grass", "cat", "sleeps", "狗", "!"]
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -53,10 +53,10 @@ def publish_image(config: PretrainedConfig, folder: Path, preprocessor: dict | N
 
 
 def publish(modality: str, folder: Path) -> str:
-    """A model for `text` or `image`."""
+    """A model for `text`, `image` or `video`."""
     if modality == "text":
         return publish_text("bert", folder)
-    publish_image(ViTConfig(**VIT), folder)
+    publish_image(VideoMAEConfig(**VIT, num_frames=4) if modality == "video" else ViTConfig(**VIT), folder)
     return str(folder)
 
 

@@ -520,6 +520,20 @@ def _() -> object:
     return [sum(H[j] / sqrt(len(joined[i]) * len(joined[j])) for j in joined[i]) for i in range(3)]
 
 
+@by_hand("Fusion `graph`")
+def _() -> object:
+    def fused(nodes: list[list[float]]) -> tuple[list[float], list[float]]:
+        g = [normalised(h) for h in nodes]
+        weights = softmax([max(v[0], 0.2 * v[0]) for v in g])  # the same for every node, as U is zero
+        told = [dot(weights, column) for column in zip(*g, strict=True)]
+        told = [v * (1 + erf(v / sqrt(2))) / 2 for v in told]
+        states = [normalised([a + b for a, b in zip(h, told, strict=True)]) for h in nodes]
+        return weights, [sum(column) / len(nodes) for column in zip(*states, strict=True)]
+
+    (both, z), (_, alone) = fused([[1, 2, 3, 6], [6, 3, 2, 1]]), fused([[1, 2, 3, 6]])
+    return both, both, [1, 0], [0, 0], z, alone
+
+
 # ---------------------------------------------------------------------------------------- heads and losses
 
 

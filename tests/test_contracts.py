@@ -10,7 +10,20 @@ import pytest
 import torch
 from torch import nn
 
-from examples import CELLS, TARGETS, Hub, assembled, baseline, encoder, load, reading, settings, task
+from examples import (
+    CELLS,
+    TARGETS,
+    Hub,
+    assembled,
+    baseline,
+    encoder,
+    learning,
+    load,
+    probes,
+    reading,
+    settings,
+    task,
+)
 from polymodal import assemble
 from polymodal.assemble import Assembly, build
 from polymodal.core import catalog
@@ -24,6 +37,7 @@ from polymodal.core.checks import (
     streams_like,
 )
 from polymodal.core.checks_baseline import check_baseline
+from polymodal.core.checks_decision import check_align, check_balance, check_decision
 from polymodal.core.errors import SpecError
 from polymodal.core.spec import PartSpec
 from polymodal.core.streams import Batch, Outputs, check_stream
@@ -56,6 +70,13 @@ def test_contract(kind: str, name: str, hub: Hub, tmp_path: Path) -> None:
             check_attention(lambda: build(part, **joining), streams_like(joining["inputs"], 6))
         case "fusion":
             check_fusion(lambda: build(part, **joining), streams_like(joining["inputs"], 6))
+        case "decision":
+            for scores, size in (("class", 3), ("classes", 4), ("value", 1)):
+                check_decision(lambda s=scores, k=size: build(part, **joining, kind=s, size=k), scores, 3, size)
+        case "balance":
+            check_balance(lambda: build(part, **joining, probes=probes(joining["inputs"], 6)), *learning())
+        case "align":
+            check_align(lambda: build(part, inputs=joining["inputs"], width_in=6), streams_like(joining["inputs"], 6))
         case "task":
             check_task(*task(name))
         case "target":

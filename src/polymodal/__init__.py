@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "baselines",
     "check",
+    "compare",
     "draft",
     "leave_out",
     "load",
@@ -26,10 +27,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from polymodal.api import Run, baselines, check, draft, leave_out, load, make_scenes, train
+    from polymodal.api import Run, baselines, check, compare, draft, leave_out, load, make_scenes, train
     from polymodal.core.errors import RunError, SpecError, TableError, UserError
 
-_FACE = ("Run", "baselines", "check", "draft", "leave_out", "load", "make_scenes", "train")
+_FACE = ("Run", "baselines", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train")
 _PLACES = dict.fromkeys(_FACE, "polymodal.api")
 _PLACES |= dict.fromkeys(("RunError", "SpecError", "TableError", "UserError"), "polymodal.core.errors")
 

@@ -28,6 +28,9 @@ from polymodal.data.splits import Part
 from polymodal.data.tables import open_table
 from polymodal.work import fingerprints
 from polymodal.work import folder as folders
+from polymodal.work.compare.compare import compare as compare_ways
+from polymodal.work.compare.plan import Options
+from polymodal.work.compare.result import Comparison
 from polymodal.work.evaluate import evaluate
 from polymodal.work.evaluation import Evaluation
 from polymodal.work.job import fit_baselines, make_run, open_parts, refuse_used
@@ -40,7 +43,7 @@ from polymodal.work.runtime import Runtime
 from polymodal.work.trust import store
 from polymodal.work.trust.terms import make_terms
 
-__all__ = ["Run", "baselines", "check", "draft", "leave_out", "load", "make_scenes", "train"]
+__all__ = ["Run", "baselines", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train"]
 
 
 def train(
@@ -270,6 +273,43 @@ def baselines(
     plan = _as_spec(spec)
     table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
     return fit_baselines(plan, table, names, settings, display=Display(quiet))
+
+
+def compare(
+    data: Any = None,
+    *,
+    spec: str | Path | Mapping[str, Json] | Spec,
+    out: str | Path,
+    fusion: Sequence[Json] = (),
+    attention: Sequence[Json] = (),
+    seeds: int = 3,
+    frozen: bool = False,
+    jobs: int = 1,
+    tune: int = 0,
+    cluster: str | None = None,
+    noise: bool = True,
+    baselines: Sequence[str] | None = None,
+    end_to_end: int = 3,
+    quiet: bool = False,
+) -> Comparison:
+    """Which way of joining the inputs is best, and how sure is that: see `docs/compare.md`.
+
+    Trains the spec with every `fusion` (names or blocks; all of the catalogue when not given) and `attention` (the
+    spec's own), each input alone, and simple models (`baselines`, all that suit), with so many `seeds`, on the same
+    rows. `out` gets every run, `compare.json` and `report.html`; what is there is not repeated.
+
+    `frozen`: encoders are trained once, each input alone, and only what joins them is trained after that; the
+    `end_to_end` best and worst are then trained as a whole. `jobs`: processes. `tune`: settings tried for each
+    candidate. `cluster`: a column whose rows of equal value hang together. `noise`: measure robustness to it.
+    """
+    plan = _as_spec(spec)
+    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    if isinstance(data, str | Path):
+        plan, table = replace(plan, data=replace(plan.data, train=str(data))), None
+    options = Options(fusion=tuple(fusion), attention=tuple(attention), seeds=seeds, frozen=frozen, jobs=jobs,
+                      tune=tune, cluster=cluster, noise=noise, end_to_end=end_to_end,
+                      baselines=None if baselines is None else tuple(baselines))  # fmt: skip
+    return compare_ways(plan, table, Path(out), options, Display(quiet))
 
 
 def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | None = None,

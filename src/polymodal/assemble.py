@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from polymodal.assemble_tasks import decides, make_objectives, make_tasks
 from polymodal.core import catalog
+from polymodal.core.build import build, placing
 from polymodal.core.contracts import Field, Reader, TargetReader
-from polymodal.core.errors import SpecError, TableError
-from polymodal.core.schema import Json, parameters
+from polymodal.core.errors import SpecError
+from polymodal.core.schema import Json
 from polymodal.core.seeds import derive, generator
 from polymodal.core.settings import Lora
-from polymodal.core.spec import InputSpec, PartSpec, Spec, TaskSpec, read_part, validate
+from polymodal.core.spec import InputSpec, PartSpec, Spec, TaskSpec, validate
 from polymodal.data.cache import Cache
 from polymodal.data.dataset import Dataset, InputPlan, TargetPlan
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part
+from polymodal.modalities.stacked import Stacked
 from polymodal.model import Model
 
 DRAWN = 4096  # rows by lot that readers see first when they are fitted
@@ -49,42 +51,26 @@ class Assembly:
         return make_dataset(self.spec, self.readers, self.targets if targets else {}, part, ledger, cache, on_bad, drop)
 
 
-def build(part: PartSpec, **wired: Any) -> Any:
-    """Construct a part: checked settings from the spec, `wired` values where its signature marks them, nested parts."""
-    cls = catalog.load(part.kind, part.type, f"{part.where}.type")
-    known = parameters(cls)
-    given = dict(part.settings)
-    for name, p in known.items():
-        if p.kind and given.get(name) is not None:
-            given[name] = build(read_part(given[name], p.kind, f"{part.where}.{name}"), **wired)
-    with _placing(part.where):
-        return cls(**given, **{n: wired[n] for n, p in known.items() if p.wired and n in wired})
-
-
-@contextmanager
-def _placing(where: str) -> Iterator[None]:
-    """A part's own complaint, `augment.fip`, at its place in the spec: `inputs.photo.augment.fip`."""
-    try:
-        yield
-    except SpecError as error:
-        inner = error.where.removeprefix("encoder.")
-        place = error.where if error.where.startswith(where) else f"{where}.{inner}"
-        raise SpecError(place, error.problem, given=error.given, advice=error.advice) from None
-    except TableError as error:
-        place = f"{where}.column" if error.where == "target" else error.where
-        raise TableError(place, error.problem, given=error.given, advice=error.advice) from None
-
-
 def make_readers(spec: Spec, files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:
     """Unfitted readers of inputs and targets. What an encoder wants of its reader gives way to what the user set."""
     readers = {}
     for name, one in spec.inputs.items():
         own = _folder(files, name)
         encoder: Any = catalog.load(one.encoder.kind, one.encoder.type, f"{one.encoder.where}.type")
-        with _placing(one.encoder.where):
-            settings = {**encoder.wants(one.encoder.settings, own), **one.reader.settings}
-        readers[name] = build(PartSpec("reader", one.reader.type, settings, one.reader.where))
+        with placing(one.encoder.where):
+            wanted = encoder.wants(one.encoder.settings, own)
+        readers[name] = _stacked(one, wanted) if one.stack else _reader(one.reader, wanted)
     return readers, {name: build(target_part(task)) for name, task in spec.tasks.items()}
+
+
+def _reader(part: PartSpec, wanted: Json) -> Reader:
+    return build(replace(part, settings={**wanted, **part.settings}))
+
+
+def _stacked(one: InputSpec, wanted: Json) -> Any:
+    with placing(one.reader.where):
+        return Stacked({n: _reader(m.reader, wanted) for n, m in one.stack.items()},
+                       {n: m.columns for n, m in one.stack.items()})  # fmt: skip
 
 
 def target_part(task: TaskSpec) -> PartSpec:
@@ -114,10 +100,10 @@ def fit_readers(spec: Spec, part: Part, files: Path) -> tuple[dict[str, Reader],
     part = Part(part.table, _for_fitting(part.rows, spec.train.seed))
     dataset = make_dataset(spec, readers, targets, part, Ledger(), None)
     for name, target in targets.items():
-        with _placing(f"tasks.{name}"):
+        with placing(f"tasks.{name}"):
             target.fit(dataset.target_cells(name))
     for name, reader in readers.items():
-        with _placing(f"inputs.{name}"):
+        with placing(f"inputs.{name}"):
             reader.fit(dataset.cells(name))
     return readers, targets
 
@@ -159,13 +145,13 @@ def make_model(spec: Spec, readers: dict[str, Reader], targets: dict[str, Target
         width = spec.model.width or max(e.width for e in encoders.values())
         wired: dict[str, Any] = {"inputs": tuple(spec.inputs), "width": width}
         attention = build(spec.attention, **wired) if spec.attention else None
-        fusion = build(spec.fusion, **wired) if spec.fusion else None
-        wired["width"] = fusion.width if fusion is not None else width
-        tasks = {n: build(t.part, **wired, field=targets[n].field or {}) for n, t in spec.tasks.items()}
+        fusion = build(spec.fusion, **wired) if spec.fusion and not decides(spec.fusion) else None
+        known = {n: reader.field or {} for n, reader in targets.items()}
+        tasks = make_tasks(spec, known, width, fusion)
         columns = {n: 1 if readers[n].record else len(one.columns) for n, one in spec.inputs.items()}
         frozen = frozenset(n for n, e in encoders.items() if not any(p.requires_grad for p in e.parameters()))
         return Model(encoders=encoders, columns=columns, width=width, tasks=tasks, attention=attention,
-                     fusion=fusion, frozen=frozen)  # fmt: skip
+                     fusion=fusion, frozen=frozen, **make_objectives(spec, known, width))  # fmt: skip
 
 
 def _folder(files: Path, name: str) -> Path:
@@ -178,7 +164,7 @@ def _encoder(one: InputSpec, field: Field, files: Path, fresh: bool) -> Any:
     encoder = build(one.encoder, field=field, files=files)
     load: Callable[[], None] | None = getattr(encoder, "load_pretrained", None)
     if fresh and load is not None:
-        with _placing(one.encoder.where):
+        with placing(one.encoder.where):
             load()
     extras = one.encoder.extras
     if extras.get("freeze"):

@@ -133,6 +133,25 @@ def parser() -> argparse.ArgumentParser:
     baselines.add_argument("--json", action="store_true", help="print one JSON object")
     baselines.add_argument("--quiet", action="store_true")
 
+    compare = command("compare", "train every way of joining the inputs with one budget, and say which is best")
+    compare.add_argument("spec", help="YAML file")
+    compare.add_argument("--out", required=True, metavar="DIR", help="folder of all runs; what is done is not repeated")
+    compare.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change the spec (repeatable)")
+    compare.add_argument("--fusion", action="append", default=[], metavar="A,B,…",
+                         help="names, or a block such as '{type: low_rank, rank: 8}' (repeatable; all)")  # fmt: skip
+    compare.add_argument("--attention", action="append", default=[], metavar="A,B,…", help="the same (the spec's own)")
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each candidate (3)")
+    compare.add_argument("--frozen", action="store_true", help="train encoders alone, once, and freeze them")
+    compare.add_argument("--end-to-end", type=int, default=3, metavar="N",
+                         help="with --frozen: so many of the best and worst are trained whole (3)")  # fmt: skip
+    compare.add_argument("--tune", type=int, default=0, metavar="N", help="settings tried for each candidate (0)")
+    compare.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that train (1)")
+    compare.add_argument("--cluster", metavar="COLUMN", help="rows of equal value hang together (case, speaker)")
+    compare.add_argument("--baselines", metavar="A,B,…", help="simple models beside them; all that suit, or `none`")
+    compare.add_argument("--no-noise", action="store_true", help="do not measure robustness to noise")
+    compare.add_argument("--json", action="store_true", help="print one JSON object")
+    compare.add_argument("--quiet", action="store_true")
+
     parts = command("parts", "every part in the catalogue, with its parameters")
     parts.add_argument("kind", nargs="?", help="reader, encoder.image, fusion, task, ...")
     parts.add_argument("--json", action="store_true", help="print one JSON object")

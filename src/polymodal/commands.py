@@ -184,6 +184,32 @@ def baselines(options: Namespace) -> None:
     print(_one_line({"baselines": {n: e.json() for n, e in found.items()}}) if options.json else text(found))
 
 
+def compare(options: Namespace) -> None:
+    from pathlib import Path
+
+    from polymodal import api
+    from polymodal.core import spec as specs
+
+    simple = None if options.baselines is None else _names([] if options.baselines == "none" else [options.baselines])
+    found = api.compare(spec=specs.load(options.spec, options.set), out=options.out, fusion=_names(options.fusion),
+                        attention=_names(options.attention), seeds=options.seeds, frozen=options.frozen,
+                        jobs=options.jobs, tune=options.tune, cluster=options.cluster, noise=not options.no_noise,
+                        baselines=simple, end_to_end=options.end_to_end, quiet=options.quiet)  # fmt: skip
+    print(_one_line(found.json()) if options.json else found.text())
+    print(f"report: {Path(options.out) / 'report.html'}", file=sys.stderr)
+
+
+def _names(given: list[str]) -> list[Json]:
+    """`a,b` as two names, `{type: a, …}` as a block."""
+    from polymodal.core import yaml12
+
+    listed: list[Json] = []
+    for text in given:
+        block = text.lstrip().startswith("{")
+        listed += [yaml12.loads(text, text)] if block else [name.strip() for name in text.split(",") if name.strip()]
+    return listed
+
+
 def parts(options: Namespace) -> None:
     from polymodal.core import catalog
 

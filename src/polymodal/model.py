@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from polymodal.core.contracts import Gather
-from polymodal.core.streams import Answer, Batch, Cells, Notes, Outputs, Stream, Streams, pool
+from polymodal.core.contracts import Gather, Paced
+from polymodal.core.streams import Answer, Batch, Cells, Notes, Outputs, Stream, Streams, Target, pool
 
 Recall = Callable[[str, Cells], Stream | None]  # what a frozen encoder said of these cells before, where it is known
 
@@ -63,7 +63,8 @@ class Model(nn.Module):
     """Encoders, the common width, attention, fusion and tasks, wired by `assemble`; knows no part by name.
 
     `frozen` names the inputs whose encoders are never trained: they stay in eval and keep no gradients. Without a
-    fusion (one input) the fused stream is the mean of the real tokens.
+    fusion the fused stream is the mean of the real tokens of the only input; of several there is none, for tasks that
+    read streams. `align` and `balance` see the streams in training only.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class Model(nn.Module):
         tasks: dict[str, Any],
         attention: nn.Module | None = None,
         fusion: nn.Module | None = None,
+        align: nn.Module | None = None,
+        balance: nn.Module | None = None,
         frozen: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
@@ -83,6 +86,7 @@ class Model(nn.Module):
         entries = {n: Entry(width_in=e.width, width=width, columns=columns[n], maps=maps) for n, e in encoders.items()}
         self.entries = Named(entries)
         self.attention, self.fusion, self.frozen = attention, fusion, frozen
+        self.align, self.balance = align, balance
         self.recall: Recall | None = None
 
     def train(self, mode: bool = True) -> Model:
@@ -112,34 +116,64 @@ class Model(nn.Module):
     ) -> Outputs:
         """Answers and, where there are targets, losses [B] per row. `encoded` skips the encoders; `respond` decodes."""
         shared = self.recalled(batch.inputs) if encoded is None else encoded
-        seen: dict[int, tuple[dict[str, Cells], Streams, Stream, Notes]] = {}  # by what a task has prepared
+        seen: dict[int, tuple[dict[str, Cells], Streams, Stream | None, Notes]] = {}  # by what a task has prepared
         answers: dict[str, Answer] = {}
         losses: dict[str, Tensor] = {}
+        learned = batch.targets if self.training and not respond else None
+        weigh = self.balance.joint if learned is not None and isinstance(self.balance, Paced) else _as_it_is
         for name, task in self.tasks.items():
             target = batch.targets.get(name)
             inputs = batch.inputs if respond else task.prepare(batch.inputs, target, batch.key)
             if id(inputs) not in seen:
                 changed = {n: cells for n, cells in inputs.items() if cells is not batch.inputs[n]}
-                seen[id(inputs)] = (inputs, *self.join(shared | self.encode(changed), inputs))
+                seen[id(inputs)] = (inputs, *self.join(shared | self.encode(changed), inputs, learned, gather))
             _, streams, fused, _ = seen[id(inputs)]
             answers[name] = task.respond(streams, fused) if respond else task(streams, fused, target)
             if target is not None and not respond:
-                losses[name] = task.loss(answers[name], target, gather)
+                losses[name] = weigh(task.loss(answers[name], target, gather))
         _, streams, fused, notes = next(iter(seen.values()))
         return Outputs(shared, streams, fused, answers, losses, notes)
 
-    def join(self, encoded: Streams, inputs: dict[str, Cells]) -> tuple[Streams, Stream, Notes]:
-        """Encoded cells -> streams of B rows at the common width, attended, and fused."""
-        streams = {n: self.entries[n](encoded[n], inputs[n].index) for n in self.encoders.names}
-        notes, fusing = Notes(), Notes()
+    def enter(self, encoded: Streams, inputs: dict[str, Cells]) -> Streams:
+        """Encoded cells -> streams of B rows at the common width."""
+        return {n: self.entries[n](encoded[n], inputs[n].index) for n in self.encoders.names}
+
+    def join(
+        self, encoded: Streams, inputs: dict[str, Cells], learned: dict[str, Target] | None = None,
+        gather: Gather | None = None,
+    ) -> tuple[Streams, Stream | None, Notes]:  # fmt: skip
+        """Encoded cells -> streams of B rows at the common width, attended, and fused; `learned` are targets."""
+        entered = streams = self.enter(encoded, inputs)
+        notes = []
+        if self.balance is not None and learned is not None:
+            streams, balancing = self.balance(entered, learned, gather)
+            notes.append(balancing)
+        if self.align is not None and learned is not None:
+            notes.append(self.align(entered, inputs, gather))
         if self.attention is not None:
-            streams, notes = self.attention(streams)
-        if self.fusion is not None:
-            fused, fusing = self.fusion(streams)
-        else:
-            (only,) = streams.values()
-            fused = Stream(pool(only.tokens, only.mask)[:, None], torch.ones_like(only.mask[:, :1]))
-        return streams, fused, Notes(notes.losses | fusing.losses, notes.weights | fusing.weights)
+            streams, attending = self.attention(streams)
+            notes.append(attending)
+        if self.fusion is None:
+            return streams, _only(streams), _together(notes)
+        fused, fusing = self.fusion(streams)
+        return streams, fused, _together([*notes, fusing])
+
+
+def _only(streams: Streams) -> Stream | None:
+    """The mean of the real tokens, where there is a single input."""
+    if len(streams) > 1:
+        return None
+    (only,) = streams.values()
+    return Stream(pool(only.tokens, only.mask)[:, None], torch.ones_like(only.mask[:, :1]))
+
+
+def _together(notes: list[Notes]) -> Notes:
+    losses = {name: loss for one in notes for name, loss in one.losses.items()}
+    return Notes(losses, {name: weights for one in notes for name, weights in one.weights.items()})
+
+
+def _as_it_is(loss: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    return loss
 
 
 @contextmanager

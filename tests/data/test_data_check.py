@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from polymodal.core.errors import TableError
 from polymodal.data.check import guess_inputs, guess_task, inspect
 from polymodal.data.dataset import InputPlan, TargetPlan
-from polymodal.data.guess import Kinds, looks_like
+from polymodal.data.guess import Kinds, look, looks_like
 from polymodal.data.splits import Part
 from polymodal.data.tables import open_table
 
@@ -90,12 +91,34 @@ def test_leaks_between_tables(small: Any) -> None:
         ([b"\x89PNG", b""], "image"),
         ([b"RIFF0000WAVE"], "audio"),
         ([np.zeros((2, 2))], "image"),
+        (["a/b.MP4", "c.webm", "d.avi"], "video"),
+        (["a.gif", "b.gif"], "image"),
+        ([b"\0\0\0\x20ftypisom"], "video"),
+        ([b"\0\0\0\x20ftypavif"], "image"),
+        ([b"RIFF0000AVI LIST"], "video"),
+        ([b"\x1aE\xdf\xa3webm"], "video"),
+        ([np.zeros((4, 30, 40))], "video"),
+        ([np.zeros((30, 40, 3))], "image"),
+        ([np.zeros((1, 30, 40, 3))], "video"),
         ([["a", "b"]], "list"),
         ([{"a": 1}], "record"),
     ],
 )
 def test_looks(cells: list, looks: str) -> None:
     assert looks_like(cells) == looks
+
+
+def test_a_gif_is_a_clip_where_it_moves(tmp_path: Path) -> None:
+    """Of the files that are there the first one decides."""
+    frames = [Image.new("L", (4, 4), grey) for grey in (0, 90, 200)]
+    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "still.gif")
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    for names, looks in ((["gone.gif", "broken.gif", "moves.gif", "still.gif"], "video"),
+                         (["still.gif", "moves.gif"], "image"), (["gone.gif"], "image")):  # fmt: skip
+        table = tmp_path / "rows.csv"
+        table.write_text("\n".join(["file", *names]))
+        assert look(open_table(table), "file") == looks, names
 
 
 def test_guessed_blocks(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from torch.func import functional_call, grad, vmap
 from polymodal.core.checks import check_encoder
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import settable
-from polymodal.modalities.audio.encode import AudioCNN, AudioGRU, AudioLSTM, AudioRNN, AudioTransformer, stack_frames
+from polymodal.modalities.audio.encode import AudioCNN, AudioGRU, AudioLSTM, AudioRNN, AudioTransformer
+from polymodal.modalities.steps import stack_frames
 
 FIELD = {"bands": 10}
 LENGTHS = (13, 1, 8, 5)

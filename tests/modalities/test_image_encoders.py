@@ -12,10 +12,11 @@ from polymodal.core.checks import check_encoder
 from polymodal.core.errors import SpecError
 from polymodal.modalities.image.cnn import CNN
 from polymodal.modalities.image.norm import BatchNorm, norm
-from polymodal.modalities.image.pixels import Pixels, grid_tokens
+from polymodal.modalities.image.pixels import grid_tokens
 from polymodal.modalities.image.pyramid import pyramid
 from polymodal.modalities.image.resnet import ResNet
 from polymodal.modalities.image.vit import ViT
+from polymodal.modalities.pixels import Pixels
 
 
 def field(height: int, width: int, channels: int = 3) -> dict:

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from polymodal.core.checks import check_reader
 from polymodal.core.errors import BadCell, SpecError
+from polymodal.modalities.damage import MOST_PIXELS
 from polymodal.modalities.image import pictures
 from polymodal.modalities.image.read import ImageReader
 
@@ -244,7 +245,7 @@ def test_pixels_are_counted_before_decoding() -> None:
 
 def test_pillows_warning_is_ours_and_its_limits_stay() -> None:
     filters, limit = list(warnings.filters), Image.MAX_IMAGE_PIXELS
-    large = pictures.open_picture(png_header(10_000, 10_000), pictures.MOST_PIXELS)  # Pillow would warn
+    large = pictures.open_picture(png_header(10_000, 10_000), MOST_PIXELS)  # Pillow would warn
     assert large.size == (10_000, 10_000)
     assert list(warnings.filters) == filters
     assert limit == Image.MAX_IMAGE_PIXELS

@@ -34,8 +34,8 @@ class Hierarchical(nn.Module):
     which adds up to 1.
 
     Cost, with `levels` − 1 (at least 1) co-attentions: N·(N − 1)/2·D² + N·(D² + D) parameters each. Multiplications
-    per row at level l, S = ⌈T / window^l⌉ spans: N·(N − 1)/2·(S·D² + 3·S²·D) + N·(S·D² + S·D), and N·T·S·D for the
-    means of the spans.
+    per row at level l, S = ⌈T / window^l⌉ spans: N·(N − 1)/2·(S·D² + 3·S²·D) + N·(S·D² + S·D), and from level 1
+    N·T·S·(D + 1) for the means of the spans and the way back to the tokens.
     Source: after Lu et al., "Hierarchical Question-Image Co-Attention for Visual Question Answering", NeurIPS 2016:
     words, phrases, sentence there, by convolution and LSTM and for text only; here means, for every input.
 

@@ -43,7 +43,7 @@ class Parallel(nn.Module):
         for i, j in combinations(range(len(tokens)), 2):
             affinity = (self.affinity[f"{i}_{j}"](tokens[i]) @ tokens[j].transpose(1, 2)).tanh()
             states[i] = states[i] + affinity @ mapped[j]
-            states[j] = states[j] + affinity.transpose(1, 2) @ mapped[i]
+            states[j] = states[j] + (mapped[i].transpose(1, 2) @ affinity).transpose(1, 2)  # turned while it is [D S]
         scores = [w(h.tanh())[..., 0] for w, h in zip(self.scores, states, strict=True)]
         return [masked_softmax(s, m) for s, m in zip(scores, masks, strict=True)]
 

@@ -17,7 +17,9 @@ PARTS: dict[str, dict[str, str]] = {
         "image": "polymodal.modalities.image.read:ImageReader",
         "text": "polymodal.modalities.text.read:TextReader",
         "audio": "polymodal.modalities.audio.read:AudioReader",
+        "video": "polymodal.modalities.video.read:VideoReader",
         "tabular": "polymodal.modalities.tabular.read:TabularReader",
+        "series": "polymodal.modalities.series.read:SeriesReader",
     },
     "encoder.image": {
         "cnn": "polymodal.modalities.image.cnn:CNN",
@@ -41,9 +43,23 @@ PARTS: dict[str, dict[str, str]] = {
         "gru": "polymodal.modalities.audio.encode:AudioGRU",
         "transformer": "polymodal.modalities.audio.encode:AudioTransformer",
     },
+    "encoder.video": {
+        "frames": "polymodal.modalities.video.encode:VideoFrames",
+        "conv3d": "polymodal.modalities.video.conv3d:Conv3D",
+        "hf": "polymodal.modalities.video.hf:HFVideo",
+    },
     "encoder.tabular": {
         "mlp": "polymodal.modalities.tabular.encode:TabularMLP",
         "ft_transformer": "polymodal.modalities.tabular.encode:FTTransformer",
+    },
+    "encoder.series": {
+        "tcn": "polymodal.modalities.series.encode:SeriesTCN",
+        "cnn": "polymodal.modalities.series.encode:SeriesCNN",
+        "rnn": "polymodal.modalities.series.encode:SeriesRNN",
+        "lstm": "polymodal.modalities.series.encode:SeriesLSTM",
+        "gru": "polymodal.modalities.series.encode:SeriesGRU",
+        "transformer": "polymodal.modalities.series.encode:SeriesTransformer",
+        "linear": "polymodal.modalities.series.encode:SeriesLinear",
     },
     "attention": {
         "bidirectional": "polymodal.attention.bidirectional:CrossAttention",
@@ -67,6 +83,21 @@ PARTS: dict[str, dict[str, str]] = {
         "attention_pool": "polymodal.fusion.attention_pool:AttentionPool",
         "transformer": "polymodal.fusion.transformer:JointTransformer",
         "mixture": "polymodal.fusion.mixture:Mixture",
+        "graph": "polymodal.fusion.graph:Graph",
+    },
+    "decision": {
+        "average": "polymodal.fusion.decision.average:Average",
+        "product": "polymodal.fusion.decision.product:Product",
+        "vote": "polymodal.fusion.decision.vote:Vote",
+        "stack": "polymodal.fusion.decision.stack:Stack",
+    },
+    "balance": {
+        "unimodal": "polymodal.objectives.unimodal:Unimodal",
+        "ogm": "polymodal.objectives.ogm:OGM",
+        "blending": "polymodal.objectives.blending:Blending",
+    },
+    "align": {
+        "contrastive": "polymodal.objectives.contrastive:Contrastive",
     },
     "task": {
         "classify": "polymodal.tasks.classify:Classify",
@@ -86,7 +117,15 @@ PARTS: dict[str, dict[str, str]] = {
         "frozen_trees": "polymodal.simple.frozen_trees:FrozenTrees",
     },
 }
-DEFAULT_ENCODER = {"image": "cnn", "text": "gru", "audio": "gru", "tabular": "mlp"}
+DEFAULT_ENCODER = {
+    "image": "cnn",
+    "text": "gru",
+    "audio": "gru",
+    "video": "frames",
+    "tabular": "mlp",
+    "series": "transformer",
+}
+BESIDE = {"fusion": "decision"}  # parts of another kind that may stand in the same place of a spec
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -106,6 +145,17 @@ def names(kind: str) -> dict[str, str]:
     return {**_entry_points().get(kind, {}), **PARTS.get(kind, {})}
 
 
+def choices(kind: str) -> list[str]:
+    """The names that may stand where a spec asks for this kind."""
+    return [*names(kind), *(names(BESIDE[kind]) if kind in BESIDE else ())]
+
+
+def stands(kind: str, name: str) -> str:
+    """The kind of the part of this name where one of `kind` is asked for: a decision stands where a fusion may."""
+    other = BESIDE.get(kind, kind)
+    return other if name in names(other) and name not in names(kind) else kind
+
+
 def kinds() -> list[str]:
     """Every kind of part, in the order of the data's way through the model."""
     return list(dict.fromkeys([*PARTS, *_entry_points()]))
@@ -123,7 +173,8 @@ def load(kind: str, name: str, where: str) -> type:
     if target is None:
         group, _, modality = kind.partition(".")
         noun = f"{group} of this name for {modality}" if modality else f"{group} of this name"
-        raise SpecError(where, f"no {noun}", given=name, advice=suggest(name, listed, "or 'package.module:Class'"))
+        advice = suggest(name, choices(kind), "or 'package.module:Class'")
+        raise SpecError(where, f"no {noun}", given=name, advice=advice)
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -140,8 +191,10 @@ EXTRAS = {
     "torchvision": "timm",
     "soundfile": "audio",
     "soxr": "audio",
+    "av": "video",
     "tensorboard": "track",
     "sklearn": "sklearn",
+    "optuna": "tune",
 }
 
 

@@ -369,7 +369,8 @@ def _form(reader: Reader | TargetReader, sample: dict[str, np.ndarray]) -> dict[
 def _same(one: dict[str, np.ndarray], two: dict[str, np.ndarray], what: str) -> None:
     assert sorted(one) == sorted(two), f"{what}: {sorted(one)} and {sorted(two)}"
     for name in one:
-        assert np.array_equal(one[name], two[name]), f"{what}: {name} differs"
+        alike = np.array_equal(one[name], two[name], equal_nan=one[name].dtype.kind == "f")
+        assert alike, f"{what}: {name} differs"
 
 
 def check_task(make: Callable[[], Any], streams: Streams, fused: Stream, target: Target) -> None:

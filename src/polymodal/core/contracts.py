@@ -58,6 +58,13 @@ class Reader(Protocol):
     Optional: `corrupt(data, level, rng)`, collated cells [N, ...] as in `Cells.data`, with noise of a level from 0
     (unchanged) to 1 (next to nothing left); shapes, dtypes and masks stay.
 
+    Optional: `stack_axis`, for every array of a sample the axis of its features (channels, bands, columns), and
+    `stacked(readers)`, the field of what several fitted readers of the class read when it is joined along these axes;
+    it raises SpecError where they do not go together. `blank` must then be zero after normalisation.
+
+    Optional: `parts`, by name a reader and its columns, when a reader is made of others: a cell is then a dict from
+    name to what that reader takes, None where it is missing.
+
     Optional: `fingerprints(cells, samples)`, some words of 64 bits for each decoded cell, and `alike`, how many of
     their bits may differ between cells that are nearly the same; see `core.fingerprints`.
     """
@@ -74,7 +81,7 @@ class Reader(Protocol):
     def blank(self) -> Sample: ...  # a valid, small, empty sample of the same names, dtypes and fixed axes
     def show(
         self, cell: object
-    ) -> Json: ...  # for a person: {"kind": "image" | "audio" | "text" | "table", "data": ...}
+    ) -> Json: ...  # for a person: {"kind": "image" | "audio" | "text" | "table" | "several", "data": ...}
     def __call__(self, cell: object, rng: Rng | None = None) -> Sample: ...
 
     @property
@@ -124,6 +131,51 @@ class Fusion(Protocol):
     width: int  # of the fused stream
 
     def __call__(self, streams: Streams) -> tuple[Stream, Notes]: ...
+
+
+@runtime_checkable
+class Decision(Protocol):
+    """Late fusion: every input's own scores -> those of one answer. Built with `inputs`, `kind` and `size` wired.
+
+    What scores are is the task's `kind`, see Joinable; `size` is K. It stands in a spec where a fusion may stand.
+    """
+
+    learns: bool  # has parameters, which learn from the joint answer's loss; said of the class and of the object
+
+    def __call__(self, scores: Float[Tensor, "B N K"], present: Bool[Tensor, "B N"]) -> Float[Tensor, "B K"]: ...
+
+
+@runtime_checkable
+class Balance(Protocol):
+    """How inputs are kept from starving each other while they learn. Built with `inputs`, `width`, `probes` wired.
+
+    It sees streams at the common width, before attention, in training only: what it holds gives no answers. The streams
+    that come out have the same values; their gradients may differ. `probes` are heads of the tasks for single inputs:
+    `tasks.alone.Probes`.
+    """
+
+    def __call__(
+        self, streams: Streams, targets: dict[str, Target], gather: Gather | None
+    ) -> tuple[Streams, Notes]: ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """Optional for a balance: it weighs losses anew after some epochs, by how they fell."""
+
+    def joint(self, loss: Float[Tensor, " B"]) -> Float[Tensor, " B"]: ...  # the value stays, the gradient is weighed
+    def due(self, epochs: int) -> bool: ...  # whether it wants losses after so many epochs
+    def learn(self, train: list[float], valid: list[float]) -> None: ...  # of each input by itself, of all together
+
+
+@runtime_checkable
+class Align(Protocol):
+    """What brings inputs nearer to each other before they are joined. Built with `inputs` and `width_in` wired.
+
+    It sees streams at the common width, before attention, and the cells they come from, in training only.
+    """
+
+    def __call__(self, streams: Streams, cells: dict[str, Cells], gather: Gather | None) -> Notes: ...
 
 
 @runtime_checkable
@@ -188,6 +240,19 @@ class Selective(Protocol):
     def certainty(
         self, records: Records
     ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]: ...  # the confidence; whether the answer is right
+
+
+@runtime_checkable
+class Joinable(Protocol):
+    """Optional for a task: its answers can be turned into scores [B K] and back, so that several can be joined."""
+
+    joins: Literal["class", "classes", "value"]  # log-probabilities of K classes; log-odds of each of K; K numbers
+    size: int  # K
+
+    def scores(self, answer: Answer) -> Float[Tensor, "B K"]: ...
+    def joined(self, scores: Float[Tensor, "B K"]) -> Answer: ...  # log-probabilities need not be normalised
+    def prior(self) -> Float[Tensor, " K"]: ...  # the scores of a row of which nothing is known
+    def credit(self, answer: Answer, target: Target) -> Float[Tensor, " B"]: ...  # how near to the truth, 0 to 1
 
 
 Answers = dict[str, np.ndarray]  # as `streams.Answer`, in numpy

@@ -27,6 +27,7 @@ PRESETS: dict[str, dict[str, Json]] = {
             "audio": {"rate": 8000, "mels": 32, "max_seconds": 10.0,
                       "encoder": {"type": "cnn", "width": 64, "filters": 8, "layers": 2, "tokens": "mean"}},
             "tabular": {"scale": "quantile", "encoder": {"type": "mlp", "width": 64, "dropout": 0.1}},
+            "series": {"max_steps": 512, "encoder": {"type": "cnn", "width": 64, "tokens": "mean"}},
         },
         "fusion": {"type": "concat"},
         "train": {"epochs": 10, "batch": 32, "lr": 3e-3, "schedule": "cosine", "patience": 5},
@@ -39,6 +40,7 @@ PRESETS: dict[str, dict[str, Json]] = {
             "audio": {"rate": 16000, "freq_masks": 1, "time_masks": 1,
                       "encoder": {"type": "cnn", "width": 128, "filters": 32, "layers": 3, "tokens": "mean"}},
             "tabular": {"scale": "quantile", "encoder": {"type": "mlp", "width": 128, "dropout": 0.1}},
+            "series": {"time_masks": 1, "encoder": {"type": "transformer", "width": 128, "tokens": "mean"}},
         },
         "pretrained": {
             "inputs": {
@@ -59,6 +61,8 @@ PRESETS: dict[str, dict[str, Json]] = {
                       "encoder": {"type": "cnn", "width": 192, "filters": 64, "layers": 4, "tokens": "mean"}},
             "tabular": {"scale": "quantile",
                         "encoder": {"type": "ft_transformer", "width": 64, "layers": 3, "lr": 3e-4}},
+            "series": {"time_masks": 2, "jitter": 0.05,
+                       "encoder": {"type": "transformer", "width": 192, "layers": 3, "tokens": "mean"}},
         },
         "pretrained": {
             "inputs": {

@@ -64,7 +64,7 @@ class Outputs(NamedTuple):
 
     encoded: Streams
     attended: Streams
-    fused: Stream
+    fused: Stream | None
     answers: dict[str, Answer]
     losses: dict[str, Float[Tensor, " B"]]
     notes: Notes

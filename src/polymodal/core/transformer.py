@@ -41,7 +41,7 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float, ratio: int) -> None:
         super().__init__()
-        _check_heads(width, heads)
+        check_heads(width, heads)
         self.heads, self.chance = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -91,7 +91,7 @@ class Attend(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        _check_heads(width, heads)
+        check_heads(width, heads)
         self.heads, self.chance = heads, dropout
         self.query, self.key_value, self.out = (nn.Linear(width, n * width) for n in (1, 2, 1))
 
@@ -111,9 +111,9 @@ def seeable(mask: Bool[Tensor, "N T"]) -> Bool[Tensor, "N 1 1 T"]:
     return (mask | ~mask.any(1, keepdim=True))[:, None, None]
 
 
-def masked_softmax(scores: Float[Tensor, "N *T"], mask: Bool[Tensor, "N *#T"]) -> Float[Tensor, "N *T"]:
-    """Softmax along the last axis over the real tokens; zero for the others, and where there are none."""
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+def masked_softmax(scores: Float[Tensor, "N *T"], mask: Bool[Tensor, "N *#T"], dim: int = -1) -> Float[Tensor, "N *T"]:
+    """Softmax along one axis over what is there, real tokens or inputs; zero for the rest, and where nothing is."""
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim) * mask
 
 
 def rows_of(embedding: nn.Embedding, rows: int) -> Float[Tensor, "{rows} N D"]:
@@ -146,7 +146,8 @@ def _fed(
     return x + dropout(down(dropout(F.gelu(up(norm(x))))))
 
 
-def _check_heads(width: int, heads: int) -> None:
+def check_heads(width: int, heads: int) -> None:
+    """Raise SpecError unless so many heads share the width evenly."""
     if width % heads:
         divisors = [n for n in range(1, min(width, 32) + 1) if width % n == 0]
         raise SpecError("heads", f"must divide the width, {width}", given=heads, advice=f"one of {divisors}")

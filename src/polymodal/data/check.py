@@ -139,7 +139,7 @@ def inspect(table: Table, *, parts: dict[str, Part] | None = None, inputs: dict[
     """
     looks = {c: look(table, c, kinds) for c in table.columns}
     parts = _parts_of(table) if parts is None else parts
-    read = {*kinds.endings.values(), kinds.text}
+    read = {*kinds.endings.values(), kinds.text, kinds.series, kinds.clip}
     own = readers if readers is not None else _catalogued({looks[c] for c in looks} & read)
     tables = {id(t): t for t in (table, *(p.table for p in parts.values()))}
     bad: list[Entry] = []
@@ -159,8 +159,9 @@ def inspect(table: Table, *, parts: dict[str, Part] | None = None, inputs: dict[
     _read_all(table, list(raw.values()), None)
     columns = [_column(table, c, looks[c], raw[c], bad) for c in table.columns]
     found = [_target(table, c) for p in (targets or {}).values() for c in p.columns]
-    seen = None if inputs is None else [c for p in inputs.values() for c in p.columns]
-    given = [g for c in [t.name for t in found] or answers for g in giveaways(table, c, seen, kinds=kinds)]
+    seen = None if inputs is None else [c for p in inputs.values() for c in _telling(p.reader, p.columns)]
+    asked_of = [] if seen == [] else [t.name for t in found] or answers
+    given = [g for c in asked_of for g in giveaways(table, c, seen, kinds=kinds)]
     near, by_nature = _near(parts, content)
     return Inspection(table.name, len(table), columns, _duplicates(list(raw.values())),
                       {n: len(p.rows) for n, p in parts.items()}, _leaks(parts, content), found, bad,
@@ -216,6 +217,12 @@ def _read_all(table: Table, sources: list[Source], progress: Callable[[int], Non
     return bad
 
 
+def _telling(reader: Any, columns: tuple[str, ...]) -> list[str]:
+    """The columns that hold what is read; those of an archive's items only count."""
+    parts = getattr(reader, "parts", {"": (reader, columns)}).values()
+    return [c for one, own in parts if getattr(one, "archive", None) is None for c in own]
+
+
 def _duplicates(columns: list[Source]) -> int:
     """Rows that are equal to an earlier one in every column: one number of 64 bits stands for a row."""
     whole = np.zeros(len(columns[0].ids), np.uint64)
@@ -249,7 +256,8 @@ def _leaks(parts: dict[str, Part], content: dict[int, dict[str, Source]]) -> lis
     found = []
     for name, source in content[id(train.table)].items():
         known = _ids(source, train.rows)
-        if source.record or not len(known) or (not source.reader.files and 2 * len(np.unique(known)) < len(known)):
+        records = source.record or 2 * len(np.unique(known)) < len(known)
+        if not len(known) or (records and not source.reader.files):
             continue
         for part, other in parts.items():
             theirs = content[id(other.table)].get(name)

@@ -69,11 +69,13 @@ class Dataset:
 
     def show(self, name: str, row: int) -> list[Json]:
         """What the input's reader shows a person of a row; nothing for what is missing or bad."""
-        source, shown = self.inputs[name], []
+        source = self.inputs[name]
+        shown: list[Json] = []
         for k in range(source.ids.shape[1]):
             raw = source.raw(row, k)
             try:
-                shown += [] if raw is None else [source.reader.show(source.opened(raw))]
+                one = None if raw is None else source.reader.show(source.opened(raw))
+                shown += [] if one is None else one["data"] if one["kind"] == "several" else [one]
             except BadCell:
                 continue
         return shown

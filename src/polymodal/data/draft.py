@@ -54,7 +54,8 @@ def draft(table: Table, target: Target, *, inputs: Mapping[str, Json] | None = N
     plain = specs.override(plain, list(changes))
     if not plain["fusion"] and plain["preset"] is None and len(plain["inputs"]) > 1:
         plain["fusion"] = "concat"
-    return Draft(specs.parse(plain), _remarks(plain, left_out, table))
+    spec = specs.parse(plain)
+    return Draft(spec, _remarks(plain, [c for one in spec.inputs.values() for c in one.columns], left_out, table))
 
 
 def _tasks(table: Table, target: Target) -> dict[str, dict[str, Json]]:
@@ -97,16 +98,16 @@ def _data(table: Table, tasks: Mapping[str, Mapping[str, Json]]) -> dict[str, Js
     return {"split": "stratified"} if first["type"] == "classify" and not first.get("multi") else {}
 
 
-def _remarks(plain: Mapping[str, Any], left_out: Mapping[str, str], table: Table) -> tuple[str, ...]:
+def _remarks(
+    plain: Mapping[str, Any], used: Sequence[str], left_out: Mapping[str, str], table: Table
+) -> tuple[str, ...]:
     lines = [f"left out: {name}: {why}" for name, why in list(left_out.items())[:20]]
     lines += [f"left out: … and {len(left_out) - 20} more"] if len(left_out) > 20 else []
     if left_out:
         name = next(iter(left_out))
         lines.append(f"to use one all the same: --set 'inputs.{name}.type=tabular' (text, image, audio)")
-    blocks = [block for block in plain["inputs"].values() if isinstance(block, Mapping)]
-    used = [c for block in blocks for c in block.get("columns", [block.get("column", "")])]
     for name, task in plain["tasks"].items():
-        lines += _about(name, task, [str(c) for c in used], table)
+        lines += _about(name, task, used, table)
     return tuple(lines)
 
 

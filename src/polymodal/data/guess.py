@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from polymodal.core.errors import TableError
 from polymodal.core.schema import Json
+from polymodal.data.cells import path_of
+from polymodal.data.over_time import over_time
 from polymodal.data.splits import MARKS
 from polymodal.data.tables import Table
 
@@ -26,6 +30,8 @@ TRAINING = {"train", "training"}
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
+_CLIPS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+_SERIES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,17 @@ class Kinds:
     """How the catalogue calls the readers of what cells look like."""
 
     endings: Mapping[str, str] = field(
-        default_factory=lambda: dict.fromkeys(_PICTURES, "image") | dict.fromkeys(_SOUNDS, "audio")
+        default_factory=lambda: (
+            dict.fromkeys(_PICTURES, "image") | dict.fromkeys(_SOUNDS, "audio") | dict.fromkeys(_CLIPS, "video")
+            | dict.fromkeys(_SERIES, "series")
+        )
     )
     text: str = "text"
     record: str = "tabular"
     array: str = "image"
     sound: str = "audio"
+    clip: str = "video"
+    series: str = "series"
 
 
 KINDS = Kinds()
@@ -54,6 +65,11 @@ def look(table: Table, column: str, kinds: Kinds = KINDS) -> str:
     """What a column of a table looks like; a number that no two rows share, and that counts them, is an `id` too."""
     cells = sample_of(table, column)
     found = looks_like(cells, kinds)
+    if found == kinds.array and _animated(table, cells):
+        return kinds.clip
+    arrays = over_time(table, cells)
+    if arrays:
+        return kinds.clip if arrays == "clip" else kinds.series
     return "id" if found == "number" and _counts(table, column, cells) else found
 
 
@@ -78,12 +94,13 @@ def looks_like(cells: Sequence[Any], kinds: Kinds = KINDS) -> str:
     if isinstance(first, dict | list):
         return "record" if isinstance(first, dict) else "list"
     if isinstance(first, bytes):
-        sound = first[:4] in (b"fLaC", b"OggS") or first[:3] == b"ID3" or first[8:12] == b"WAVE"
-        return kinds.sound if sound else kinds.array
+        return _in_bytes(first, kinds)
     if isinstance(first, tuple):
         return kinds.sound
     if not isinstance(first, str | bool | int | float):
-        return "list" if getattr(first, "ndim", 2) < 2 else kinds.array
+        shape: tuple[int, ...] = getattr(first, "shape", (0, 0))
+        moving = len(shape) == 4 or (len(shape) == 3 and shape[2] > 4)  # more than colours: it is a width
+        return "list" if len(shape) < 2 else kinds.clip if moving else kinds.array
     texts = [t for c in cells if (t := str(c)).strip().casefold() not in NOTHING]
     if not texts:
         return "nothing"
@@ -92,6 +109,24 @@ def looks_like(cells: Sequence[Any], kinds: Kinds = KINDS) -> str:
     if named and ended.count(named) >= 0.8 * len(ended):
         return named
     return "category" if isinstance(first, bool) else _number_or_words(texts, kinds)
+
+
+def _in_bytes(content: bytes, kinds: Kinds) -> str:
+    """A sound, a clip or a picture, by the first bytes of a file."""
+    if content[:4] in (b"fLaC", b"OggS") or content[:3] == b"ID3" or content[8:12] == b"WAVE":
+        return kinds.sound
+    boxes = content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"mif1")
+    return kinds.clip if boxes or content[:4] == b"\x1aE\xdf\xa3" or content[8:12] == b"AVI " else kinds.array
+
+
+def _animated(table: Table, cells: Sequence[Any]) -> bool:
+    """Whether the cells are paths of GIF files of which the first that is there holds an animation."""
+    if not all(isinstance(c, str) and c.lower().endswith(".gif") for c in cells):
+        return False
+    for cell in cells:
+        with suppress(OSError, ValueError, SyntaxError), Image.open(path_of(cell, table.root)) as picture:
+            return getattr(picture, "is_animated", False)
+    return False
 
 
 def _number_or_words(texts: list[str], kinds: Kinds) -> str:
@@ -139,7 +174,7 @@ def guess_inputs(table: Table, targets: str | Collection[str], kinds: Kinds = KI
     blocks: dict[str, Json] = {}
     together: dict[str, str] = {}
     gone: dict[str, str] = {} if left_out is None else left_out
-    readers = {*kinds.endings.values(), kinds.text, kinds.array, kinds.sound}
+    readers = {*kinds.endings.values(), kinds.text, kinds.array, kinds.sound, kinds.clip, kinds.series}
     split = split_column(table)
     for name in table.columns:
         if name in ({targets} if isinstance(targets, str) else targets):
@@ -179,7 +214,7 @@ def _how_to_read(cells: Sequence[Any], looks: str, kinds: Kinds) -> dict[str, Js
         return {"tokenizer": "word"} if sum(c > LATIN for c in letters) > 0.3 * len(letters) else {}
     deep = [c for c in cells[:200] if isinstance(c, np.ndarray) and c.size and c.dtype.kind in "iuf"]
     deep = [c for c in deep if c.dtype != np.uint8]
-    if looks != kinds.array or not deep:
+    if looks not in (kinds.array, kinds.clip) or not deep:
         return {}
     low, high = (float(end.reduce([end.reduce(c, axis=None) for c in deep])) for end in (np.fmin, np.fmax))
     return {} if not np.isfinite([low, high]).all() else _range(low, high, deep[0].dtype.kind == "f")

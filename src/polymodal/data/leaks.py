@@ -138,7 +138,7 @@ def _measure(given: np.ndarray, answers: np.ndarray) -> float:
 
 
 def _views(table: Table, cells: list[Any], looks: str, answers: singles.Target, kinds: Kinds) -> Iterator[View]:
-    files = {*kinds.endings.values(), kinds.array, kinds.sound}
+    files = {*kinds.endings.values(), kinds.array, kinds.sound, kinds.clip}
     classes = answers.dtype != np.float64
     if looks in files:
         named = [c if isinstance(c, str) else None for c in cells]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.errors import BadCell
-from polymodal.data.cells import open_file, path_of
+from polymodal.data.archive import Items
+from polymodal.data.cells import is_folder, open_file, open_folder, path_of
 from polymodal.data.tables import Table
 
 LONGEST = 4096  # characters of a path
@@ -22,6 +23,11 @@ class RawCells:
         self.table, self.name, self.reader, self.columns = table, name, reader, columns
         self.record: bool = len(columns) > 1 if target else reader.record
         self.width = 1 if self.record else len(columns)
+        archive = getattr(reader, "archive", None)
+        self.items = None if archive is None else Items(archive, table.root)
+        self._folders: bool = getattr(reader, "folders", False)
+        parts: dict[str, tuple[Any, tuple[str, ...]]] = getattr(reader, "parts", {})
+        self._parts = {n: RawCells(table, n, *part, target=target) for n, part in parts.items()}
 
     def column(self, k: int) -> str:
         """The name of a column, for the ledger and for keys of randomness."""
@@ -44,16 +50,38 @@ class RawCells:
 
     def file(self, row: int, k: int) -> str:
         """The path that the cell holds, '' where it holds none; its beginning where it is longer than any path."""
+        if self.items is not None:
+            return self.items.archive.path  # an item has no file of its own
         cell = None if self.record else self.raw(row, k)
         return cell[:LONGEST] if self.reader.files and isinstance(cell, str) else ""
 
     def opened(self, raw: Any) -> Any:
-        """The cell as the reader takes it. Raises BadCell for a file that cannot be opened."""
+        """The cell as the reader takes it. Raises BadCell for what cannot be opened, TableError for a bad archive."""
+        if self.items is not None and isinstance(raw, str | int | float):
+            return self.items[raw]
+        if isinstance(raw, dict) and self._parts:
+            return {n: self._opened_part(n, part._own(raw)) for n, part in self._parts.items()}
         if not self.reader.files:
             return raw
         if isinstance(raw, dict) and self.record:
             return {c: self.opened(inner) for c, inner in raw.items()}
-        return open_file(raw, self.table.root) if isinstance(raw, str) else raw
+        if not isinstance(raw, str):
+            return raw
+        folder = self._folders and is_folder(raw, self.table.root)
+        return open_folder(raw, self.table.root) if folder else open_file(raw, self.table.root)
+
+    def _opened_part(self, name: str, raw: Any) -> Any:
+        try:
+            return None if raw is None else self._parts[name].opened(raw)
+        except BadCell as error:
+            raise BadCell(f"{name}: {error.reason}") from None
+
+    def _own(self, record: dict[str, Any]) -> Any:
+        """A part's cell in a record of all columns; None when it is missing (a record: when all of it is)."""
+        cells = {c: record[c] for c in self.columns}
+        if all(cell is None for cell in cells.values()):
+            return None
+        return cells if self.record else cells[self.columns[0]]
 
     def cells(self, rows: np.ndarray) -> Iterator[Any]:
         """The present cells of these rows, opened; what cannot be opened is passed over."""
@@ -84,10 +112,15 @@ class RawCells:
         return total.reshape(len(rows), self.width).sum(1)
 
     def _cost(self, raw: Any) -> int:
-        if raw is None:
-            return 0
-        path = isinstance(raw, str) and self.reader.files
         try:
-            return self.reader.cost(path_of(raw, self.table.root) if path else raw)
+            return 0 if raw is None else self.reader.cost(self._unopened(raw))
         except (BadCell, OSError):
             return 0
+
+    def _unopened(self, raw: Any) -> Any:
+        """The cell as a reader's `cost` takes it: a file's path, an item where it lies."""
+        if isinstance(raw, dict) and self._parts:
+            return {n: part._unopened(part._own(raw)) for n, part in self._parts.items()}
+        if self.items is not None and isinstance(raw, str | int | float):
+            return self.items.view(raw)
+        return path_of(raw, self.table.root) if isinstance(raw, str) and self.reader.files else raw

@@ -117,7 +117,8 @@ class Source(RawCells):
 
     def _identify(self, raw: Any, opened: dict[int, Any], memo: Memo) -> int:
         """The digest of a cell; in `opened` it is what the reader takes, unless it was read before. Raises BadCell."""
-        named = digest(raw) if self.reader.files and isinstance(raw, str) else None
+        stands = self.items is not None or (self.reader.files and isinstance(raw, str))  # for what is read elsewhere
+        named = digest(raw) if stands else None
         known = MISSING if named is None else self._files.get(named, MISSING)
         if known != MISSING and (known in opened or known in memo or self._places(np.array([known]))[0] >= 0):
             return known

@@ -15,7 +15,7 @@ class Concat(nn.Module):
     Streams of [B T D] -> one token [B 1 N·D], or [B 1 out]. A missing input's place holds its own learned token, so
     the model knows which one is missing; a row with nothing at all is the N learned tokens.
 
-    Cost: N·T·D additions and N·D parameters; with `out`, N·D·out multiplications and as many parameters more.
+    Cost: N·T·D additions and N·D parameters; with `out`, N·D·out multiplications and (N·D + 1)·out parameters more.
     Source: the plain joint representation of Ngiam et al., "Multimodal Deep Learning", ICML 2011.
 
     Settings: `out`, the width after a linear projection (none when not given).

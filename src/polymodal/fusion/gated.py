@@ -9,7 +9,8 @@ from torch import nn
 
 from polymodal.core.schema import Wired
 from polymodal.core.streams import Notes, Stream, Streams
-from polymodal.fusion.slots import Slots, one_token, softmax_present
+from polymodal.core.transformer import masked_softmax
+from polymodal.fusion.slots import Slots, one_token
 
 
 class Gated(nn.Module):
@@ -24,7 +25,7 @@ class Gated(nn.Module):
     Streams of [B T D] -> one token [B 1 D]. In `g` a missing input is a learned token of its own. A row with nothing at
     all is zero. `Notes.weights` holds `gates` [B N D] and `fusion` [B N], their mean over the features.
 
-    Cost: N·T·D additions, then (N·D)² + N·D² multiplications and as many parameters.
+    Cost: N·T·D additions, then (N·D)² + N·D² multiplications; N·D + N·D·(N·D + 1) + N·D·(D + 1) parameters.
     Source: Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR workshop 2017, arXiv:1702.01992.
     """
 
@@ -46,5 +47,5 @@ class Gated(nn.Module):
         vectors, present = self.slots(streams)
         features = torch.stack([f(v) for f, v in zip(self.features, vectors.unbind(1), strict=True)], 1).tanh()
         scores, there = self.gate(vectors.flatten(1)).view_as(vectors), present[..., None]
-        gates = softmax_present(scores, there) if self.gates == "softmax" else scores.sigmoid() * there
+        gates = masked_softmax(scores, there, 1) if self.gates == "softmax" else scores.sigmoid() * there
         return one_token((gates * features).sum(1)), Notes(weights={"fusion": gates.mean(2), "gates": gates})

@@ -25,7 +25,8 @@ class Mixture(nn.Module):
     specialise in rows that lack it.
 
     Cost: all experts are computed (shapes do not depend on the data) and most are dropped: N·T·D additions and
-    E·(N·D + out)·hidden + E·N·D multiplications; N·D + E·((N·D + 1)·(hidden + 1) + (hidden + 1)·out) parameters.
+    E·(N·D + out)·(hidden + 1) multiplications, E more in training for the balance; N·D + E·((N·D + 1)·(hidden + 1) +
+    (hidden + 1)·out) parameters.
     Sources: Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer", ICLR
     2017, without its noise; the balance, and the gate of one expert, of Fedus et al., "Switch Transformers: Scaling to
     Trillion Parameter Models with Simple and Efficient Sparsity", JMLR 2022.

@@ -16,12 +16,6 @@ def pooled(streams: Streams, inputs: tuple[str, ...]) -> tuple[Float[Tensor, "B 
     return vectors, torch.stack([streams[name].mask.any(1) for name in inputs], 1)
 
 
-def softmax_present(scores: Float[Tensor, "B N *D"], present: Bool[Tensor, "B N *#D"]) -> Float[Tensor, "B N *D"]:
-    """Softmax over the inputs that are there; zero for the others, and everywhere in a row that has none."""
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~present, lowest).softmax(1) * present
-
-
 def one_token(vector: Float[Tensor, "B D"]) -> Stream:
     """A fused vector as a stream of one token, which is there in every row."""
     return Stream(vector[:, None], torch.ones(vector.shape[0], 1, dtype=torch.bool, device=vector.device))

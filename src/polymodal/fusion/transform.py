@@ -18,8 +18,8 @@ class Transform(nn.Module):
 
     Streams of [B T D] -> one token [B 1 out]. A missing input's place holds its own learned token, as in `concat`.
 
-    Cost: N·T·D additions, then N·D·hidden + hidden·out multiplications and as many parameters, besides N·D for the
-    learned tokens. Source: the shared hidden layer of Ngiam et al., "Multimodal Deep Learning", ICML 2011.
+    Cost: N·T·D additions, then N·D·hidden + hidden·out multiplications; N·D + (N·D + 1)·hidden + (hidden + 1)·out
+    parameters. Source: the shared hidden layer of Ngiam et al., "Multimodal Deep Learning", ICML 2011.
 
     Settings: `hidden`, the width of the hidden layer (twice D when not given); `out`, the width of the result (D when
     not given); `activation`, φ; `dropout`, after φ.

@@ -7,8 +7,8 @@ from torch import nn
 
 from polymodal.core.schema import Wired
 from polymodal.core.streams import Notes, Stream, Streams
-from polymodal.core.transformer import rows_of
-from polymodal.fusion.slots import one_token, pooled, softmax_present
+from polymodal.core.transformer import masked_softmax, rows_of
+from polymodal.fusion.slots import one_token, pooled
 
 
 class Weighted(nn.Module):
@@ -33,5 +33,5 @@ class Weighted(nn.Module):
 
     def forward(self, streams: Streams) -> tuple[Stream, Notes]:
         vectors, present = pooled(streams, self.inputs)
-        weights = softmax_present(rows_of(self.score, vectors.shape[0])[..., 0], present)
+        weights = masked_softmax(rows_of(self.score, vectors.shape[0])[..., 0], present)
         return one_token(torch.einsum("bn,bnd->bd", weights, vectors)), Notes(weights={"fusion": weights})

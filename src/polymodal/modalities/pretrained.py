@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from polymodal.core.catalog import need
 from polymodal.core.errors import RunError, SpecError
+from polymodal.core.schema import Json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +76,16 @@ def _config(plain: dict[str, Any], name: str, where: str) -> PretrainedConfig:
         problem = f"the model type {kind!r} is not one that transformers knows; code from a hub is never run"
         raise SpecError(where, problem, given=name, advice="a model type of transformers' own, or a newer transformers")
     return CONFIG_MAPPING[kind].from_dict({k: v for k, v in plain.items() if k != "auto_map"})
+
+
+def changed(config: Any, changes: dict[str, Json] | None) -> Any:
+    """The configuration with the user's changes, in place. Raises SpecError for a name that it does not have."""
+    for key, value in (changes or {}).items():
+        if not hasattr(config, key):
+            raise SpecError("encoder.config", f"{type(config).__name__} has no such value", given=key,
+                            advice="a name that stands in its config.json")  # fmt: skip
+        setattr(config, key, value)
+    return config
 
 
 def weights(cls: Any, name: str, config: PretrainedConfig, where: str) -> nn.Module:

@@ -62,10 +62,13 @@ class Classify(Confident):
         self.multi, self.smoothing, self.focal = multi, label_smoothing, focal
         self.kind: OneOf | AnyOf = AnyOf(field["classes"]) if multi else OneOf(field["classes"])
         self.metric = self.kind.metric
+        self.joins, self.size = "classes" if multi else "class", len(field["classes"])
         self.head = head(width, len(field["classes"]), hidden, dropout, norm)
         self.class_weight: Tensor
         weights = torch.tensor(weights_of(field, class_weights, multi), dtype=torch.float32)
         self.register_buffer("class_weight", weights, persistent=False)
+        self.frequency: Tensor
+        self.register_buffer("frequency", torch.tensor(field["counts"]) / field["rows"], persistent=False)
 
     @staticmethod
     def target(settings: Json) -> tuple[str, Json]:
@@ -113,6 +116,27 @@ class Classify(Confident):
 
     def charts(self, records: Records) -> list[Json]:
         return self.kind.charts(records)
+
+    def scores(self, answer: Answer) -> Float[Tensor, "B C"]:
+        """Log-probabilities; with `multi` log-odds."""
+        logits = answer["logits"].float()
+        return logits if self.multi else logits.log_softmax(1)
+
+    def joined(self, scores: Float[Tensor, "B C"]) -> Answer:
+        return {"logits": scores}
+
+    def prior(self) -> Float[Tensor, " C"]:
+        """The scores of how frequent each class is among the training rows."""
+        return self.frequency.logit(eps=1e-6) if self.multi else self.frequency.log()
+
+    def credit(self, answer: Answer, target: Target) -> Float[Tensor, " B"]:
+        """The probability of the row's class; with `multi` of what is true of each class, on average over them."""
+        if self.multi:
+            p, truth = answer["logits"].float().sigmoid(), target.data["classes"]
+            return torch.where(truth > 0.5, p, 1 - p).mean(1)
+        label = target.data["class"]
+        own = answer["logits"].float().softmax(1).gather(1, label.clamp(min=0)[:, None])[:, 0]
+        return own * (label >= 0)
 
 
 def weights_of(field: dict, chosen: Literal["balanced"] | dict[str, float] | None, multi: bool) -> list[float]:

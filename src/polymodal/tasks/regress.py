@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,6 +42,7 @@ class Regress(nn.Module):
     bounds, extent = ("low", "high"), "interval_width"
     metric = "rmse"
     maximize = False
+    joins, size = "value", 1
 
     def __init__(
         self,
@@ -135,6 +137,21 @@ class Regress(nn.Module):
         kept = np.arange(rows) if rows <= POINTS else np.linspace(0, rows - 1, POINTS).round().astype(np.int64)
         truth, predicted = (records[name][kept].tolist() for name in ("truth", "predicted"))
         return [{"kind": "scatter", "truth": truth, "predicted": predicted, "log": self.log}]
+
+    def scores(self, answer: Answer) -> Float[Tensor, "B 1"]:
+        """The standardised number."""
+        return answer["value"].float()[:, None]
+
+    def joined(self, scores: Float[Tensor, "B 1"]) -> Answer:
+        return {"value": scores[:, 0]}
+
+    def prior(self) -> Float[Tensor, " 1"]:
+        """Zero: the mean of the training rows."""
+        return torch.zeros(1)
+
+    def credit(self, answer: Answer, target: Target) -> Float[Tensor, " B"]:
+        """`1 / (1 + e²)`, with e the error in standard deviations."""
+        return 1 / (1 + (answer["value"].float() - target.data["value"]).square())
 
 
 def errors(

@@ -17,6 +17,7 @@ from polymodal.core.spec import PartSpec, Spec
 from polymodal.core.streams import Answer, Row, Target
 from polymodal.data.dataset import Dataset
 from polymodal.data.splits import Part
+from polymodal.model import Model
 from polymodal.work.evaluation import Evaluation, TaskResult
 from polymodal.work.intervals import intervals
 from polymodal.work.look import Ground, Kind, Look, Seen
@@ -29,10 +30,11 @@ Settings = Mapping[str, Json]  # of baselines, by name: a mapping each
 def measure_baselines(ground: Ground, parts: Mapping[str, Part], names: Sequence[str] | None = None,
                       settings: Settings | None = None, *,
                       datasets: Mapping[str, Dataset] | None = None, runtime: Runtime | None = None,
-                      display: Display | None = None) -> dict[str, Evaluation]:  # fmt: skip
+                      model: Model | None = None, display: Display | None = None) -> dict[str, Evaluation]:  # fmt: skip
     """Each named baseline, or all that the inputs suit: fitted on `train` alone, measured on `test`, else on `valid`.
 
-    Rows, measures and intervals are those of `evaluate`. `datasets` are those of a training, whose cells are at hand.
+    Rows, measures and intervals are those of `evaluate`. `datasets` are those of a training, whose cells are at hand;
+    `model` has the encoders whose features are used, untrained ones when not given.
     Raises SpecError for a wrong name or setting, and TableError where no row can be used.
     """
     display = display or Display(quiet=True)
@@ -42,7 +44,7 @@ def measure_baselines(ground: Ground, parts: Mapping[str, Part], names: Sequence
     if not kinds:
         raise SpecError("tasks", "simple models answer none of them", given=list(ground.spec.tasks),
                         advice="a task whose target is a class, a set of classes or a number")  # fmt: skip
-    look = Look(ground, chosen, runtime)
+    look = Look(ground, chosen, runtime, model)
     seen: list[Seen] = []
     for name in ("train", "test" if "test" in parts else "valid"):
         dataset = (datasets or {}).get(name) or ground.dataset(parts[name])

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from polymodal.core.contracts import Prediction, Records
-from polymodal.core.streams import Answer, Batch, Streams, Target
+from polymodal.core.streams import Answer, Batch, Cells, Streams, Target
 from polymodal.data.ledger import Entry
 from polymodal.data.loader import Loader
 from polymodal.model import Model, on_device, withhold
+from polymodal.work.features import Features
 from polymodal.work.runtime import Runtime
 
 Withheld = str | tuple[str, ...]  # an input, or several together
@@ -94,11 +95,12 @@ def without(inputs: Withheld) -> Change:
 @torch.inference_mode()
 def collect_changed(
     model: Model, loader: Loader, runtime: Runtime, changes: Mapping[Key, Change], *, predict: bool = False,
-    step: Callable[[int], None] | None = None,
+    step: Callable[[int], None] | None = None, features: Features | None = None,
 ) -> tuple[Collected, dict[Key, Collected]]:  # fmt: skip
     """One pass in the dataset's order: the batches as they are, and after each of `changes`.
 
-    Cells whose data a change leaves alone are not encoded again.
+    Cells whose data a change leaves alone are not encoded again. `features` remembers what frozen encoders say of
+    changed cells for the next model that has the same encoders and is asked the same.
     """
     model.eval()
     whole, changed = _Piles(), {name: _Piles() for name in changes}
@@ -113,7 +115,10 @@ def collect_changed(
             encoded = whole.add(model, moved, runtime, predict, None)
             for name, piles in changed.items():
                 other = changes[name](moved)
-                piles.add(model, other, runtime, False, _encoded(model, moved, other, encoded, runtime))
+                fresh = {n: cells for n, cells in other.inputs.items() if cells.data is not moved.inputs[n].data}
+                rows = tuple(row.number for row in batch.rows)
+                known = encoded | _encoded(model, fresh, runtime, features, (name, rows))
+                piles.add(model, other, runtime, False, known)
             answered += len(batch.rows)
             if step is not None:
                 step(len(batch.rows))
@@ -122,8 +127,14 @@ def collect_changed(
     return found, {name: piles.collected() for name, piles in changed.items()}
 
 
-def _encoded(model: Model, batch: Batch, other: Batch, known: Streams, runtime: Runtime) -> Streams:
-    """The encoded cells of a changed batch: those of the batch it was made of, but for what has other data."""
-    fresh = {n: cells for n, cells in other.inputs.items() if cells.data is not batch.inputs[n].data}
-    with runtime.autocast():
-        return known | model.encode(fresh) if fresh else known
+def _encoded(model: Model, fresh: dict[str, Cells], runtime: Runtime, features: Features | None,
+             key: Hashable) -> Streams:  # fmt: skip
+    """The encoded cells of inputs with changed data."""
+
+    def encode() -> Streams:
+        with runtime.autocast():
+            return model.encode(fresh)
+
+    if not fresh:
+        return {}
+    return encode() if features is None else features.once(key, fresh, encode)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from copy import copy
 
 import numpy as np
 import torch
 
 from polymodal.core.contracts import Sample
-from polymodal.core.streams import Batch, Cells, Stream
+from polymodal.core.streams import Batch, Cells, Stream, Streams
 from polymodal.data.cache import Cache, Packed
 from polymodal.data.dataset import Dataset
 from polymodal.data.loader import Loader
@@ -33,6 +33,7 @@ class Features:
         self._cache = Cache(limit_mb)
         self._kept: dict[str, Packed] = {}
         self._forms: dict[str, tuple[torch.dtype, torch.device]] = {}
+        self._others: dict[Hashable, Streams] = {}
 
     def fill(self, model: Model, datasets: Iterable[Dataset], runtime: Runtime,
              display: Display | None = None) -> tuple[str, ...]:  # fmt: skip
@@ -86,10 +87,21 @@ class Features:
         tokens, mask = torch.from_numpy(found["tokens"]), torch.from_numpy(found["mask"])
         return Stream(tokens.to(device, dtype), mask.to(device))
 
+    def once(self, key: Hashable, inputs: Iterable[str], make: Callable[[], Streams]) -> Streams:
+        """What `make` gives for other cells of these inputs, such as noisy ones: made once for each key, if they are
+        inputs that are kept and there is room."""
+        found = self._others.get(key)
+        if found is None:
+            found = make()
+            size = sum(s.tokens.nbytes + s.mask.nbytes for s in found.values())
+            if self._kept.keys() >= set(inputs) and self._cache.claim(size):
+                self._others[key] = found
+        return found
+
     def close(self) -> None:
         for shelf in self._kept.values():
             shelf.close()
-        self._kept = {}
+        self._kept, self._others = {}, {}
         self._cache.close()
 
 

@@ -100,10 +100,10 @@ class Seen:
 class Look:
     """Goes over a dataset once and keeps what each of the baselines wants of every row."""
 
-    def __init__(self, ground: Ground, baselines: Mapping[str, Baseline], runtime: Runtime | None = None) -> None:
+    def __init__(self, ground: Ground, baselines: Mapping[str, Baseline], runtime: Runtime | None = None,
+                 model: Model | None = None) -> None:  # fmt: skip
         self.ground, self.baselines = ground, baselines
-        self._runtime = runtime
-        self._model: Model | None = None
+        self._runtime, self._model = runtime, model
 
     def __call__(self, dataset: Dataset, step: Callable[[int], None]) -> Seen:
         """Raises TableError when no row can be used."""
@@ -147,7 +147,7 @@ class Look:
         return Block(inputs, lambda: self.encode(batch), len(batch.rows))
 
     def encode(self, batch: Batch) -> Answers:
-        """The mean of the tokens that each input's encoder gives before any training; zeros where missing."""
+        """The mean of each encoder's tokens, before any training or as `model` has it; zeros where missing."""
         runtime = self._runtime = self._runtime or Runtime(self.ground.spec.train)
         model = self._model = self._model or self._untrained(runtime)
         inputs, found = on_device(batch, runtime.move).inputs, {}

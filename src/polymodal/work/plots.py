@@ -79,6 +79,18 @@ def selective(points: Sequence[dict[str, Json]]) -> str:
     return _svg(figure)
 
 
+def levels(lines: Sequence[Sequence[tuple[float, dict[str, Json]]]]) -> str:
+    """Up to two lines of scores, each with its interval, over levels from 0 to 1."""
+    figure, axes = _axes()
+    for points, colour in zip(lines, (FIRST, SECOND), strict=False):
+        known = [(x, s["value"], *s["ci95"]) for x, s in points if s["value"] is not None and s["ci95"][0] is not None]
+        x, y, low, high = zip(*known, strict=True) if known else ((), (), (), ())
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=2.6)
+    axes.set(xlim=(-0.03, 1.03))
+    return _svg(figure)
+
+
 def scatter(truth: Sequence[float], predicted: Sequence[float], log: bool = False) -> str:
     """Prediction against truth, a point per row; the diagonal is right."""
     figure, axes = _axes(width=3.1)

@@ -22,6 +22,7 @@ from polymodal.work.evaluate import scores
 from polymodal.work.folder import read_tensors
 from polymodal.work.history import write_history, write_tensorboard
 from polymodal.work.optimize import Average, make_optimizer
+from polymodal.work.pace import set_pace
 from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
 from polymodal.work.session import Session
@@ -123,7 +124,8 @@ def _close_epoch(session: Session, rows: int) -> None:
     )
     state.history.append(entry)
     _tell(session)
-    state.epoch, state.step, state.loss, state.seconds = state.epoch + 1, 0, {}, 0.0
+    state.epoch, state.step, state.loss, state.added, state.seconds = state.epoch + 1, 0, {}, {}, 0.0
+    set_pace(session)
     tired = settings.patience is not None and state.stale >= settings.patience
     state.done = state.epoch >= settings.epochs or tired
 
@@ -153,13 +155,15 @@ def _entry(session: Session, values: dict[str, float], rows: int, better: bool) 
     state, spec = session.state, session.assembly.spec
     steps = max(1, session.loader.steps)
     train = {n: v / steps for n, v in state.loss.items()}
+    added = {n: v / steps for n, v in state.added.items()}
+    loss = sum(v * spec.tasks[n].weight for n, v in train.items()) + sum(added.values())
     return {
         "epoch": state.epoch + 1,
         "step": state.steps,
         "lr": session.bare_optimizer.param_groups[0]["lr"],
         "seconds": round(state.seconds, 3),
         "rows_per_second": round(rows / max(state.seconds, 1e-9), 1),
-        "train": {"loss": sum(v * spec.tasks[n].weight for n, v in train.items()), **train},
+        "train": {"loss": loss, **train, **{n: v for n, v in added.items() if n not in train}},
         "valid": {n: v if math.isfinite(v) else None for n, v in values.items()},
         "best": better,
     }

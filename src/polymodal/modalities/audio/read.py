@@ -19,9 +19,11 @@ from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Natural, Positive, Rate, Share
 from polymodal.core.seeds import Rng
 from polymodal.modalities.audio.augment import SpecAugment, Vary
+from polymodal.modalities.audio.corrupt import noisy
 from polymodal.modalities.audio.features import Features
 from polymodal.modalities.audio.fingerprint import spectral_signs
 from polymodal.modalities.audio.wave import Wave, read_wave, resample
+from polymodal.modalities.moments import Moments
 
 FIT_CELLS = 1000
 SHOWN_SECONDS = 5.0
@@ -44,6 +46,7 @@ class AudioReader:
     files: ClassVar[bool] = True
     record: ClassVar[bool] = False
     ragged: ClassVar[frozenset[str]] = frozenset({"mel"})
+    stack_axis: ClassVar[dict[str, int]] = {"mel": 1}
     alike: ClassVar[int] = 16  # bits in which fingerprints of nearly the same sounds differ
 
     def __init__(
@@ -134,10 +137,27 @@ class AudioReader:
     def blank(self) -> Sample:
         return {"mel": np.zeros((1, self.features.bands), np.float32)}
 
+    @staticmethod
+    def stacked(readers: Sequence[AudioReader]) -> Field:
+        """The field of sounds joined band by band. Raises SpecError where their frames do not lie side by side."""
+        frames = [r.features.hop / r.rate for r in readers]
+        if any(abs(one - frames[0]) > 1e-9 for one in frames):
+            raise SpecError("hop", "sounds that are joined need frames of one length", given=frames)
+        if any((r.vary, r.mask) != (readers[0].vary, readers[0].mask) for r in readers):
+            raise SpecError("speed", "sounds that are joined need one augmentation, or they would no longer fit",
+                            advice="say it of the stack")  # fmt: skip
+        return {"bands": sum((r.field or {})["bands"] for r in readers)}
+
     def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
         """See `fingerprint.spectral_signs`."""
         found = (s["mel"] if "mel" in s else self.features(s["wave"]) for s in samples)
         return np.stack([spectral_signs(self.features.bands_of(bands)) for bands in found])
+
+    def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
+        """See `corrupt.noisy`."""
+        if level <= 0:
+            return data
+        return data | {"mel": noisy(data["mel"], data["mel_mask"], level, rng, self.normalize != "none")}
 
     def show(self, cell: object) -> Json:
         """The first 5 seconds as a WAV file, mono, 16 bit, at 8 or 16 kHz, in base64."""
@@ -174,12 +194,7 @@ class AudioReader:
 
 def _moments(cells: Iterable[np.ndarray], bands: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each band over all frames; a band that does not vary has deviation 1."""
-    count, mean, squares = 0, np.zeros(bands), np.zeros(bands)
-    for mel in cells:  # Chan, Golub and LeVeque 1979: merging the sums of two samples
-        here = mel.astype(np.float64)
-        gap, own = here.mean(0) - mean, len(here)
-        squares += ((here - here.mean(0)) ** 2).sum(0) + gap**2 * count * own / (count + own)
-        count += own
-        mean += gap * own / count
-    deviation = np.sqrt(squares / max(count, 1))
-    return mean, np.where(deviation < STILL, 1.0, deviation)
+    found = Moments(bands)
+    for mel in cells:
+        found.add(mel)
+    return found.mean, np.where(found.deviation < STILL, 1.0, found.deviation)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Stream
-from polymodal.modalities.image.pixels import Pixels
 from polymodal.modalities.image.pyramid import load_into, probe, stream, trim
-from polymodal.modalities.pretrained import fetch_config, is_model_type, stored_config, weights
+from polymodal.modalities.pixels import Pixels
+from polymodal.modalities.pretrained import changed, fetch_config, is_model_type, stored_config, weights
 
 PREPROCESSOR = "preprocessor_config.json"
 WHERE = "encoder.name"
@@ -97,13 +97,7 @@ def _build(auto: Any, config: Any) -> nn.Module:
 
 def _changed(config: Any, changes: dict[str, Json] | None) -> Any:
     """The configuration of the picture part, with the user's changes."""
-    config = getattr(config, "vision_config", config)
-    for key, value in (changes or {}).items():
-        if not hasattr(config, key):
-            raise SpecError("encoder.config", f"{type(config).__name__} has no such value", given=key,
-                            advice="a name that stands in its config.json")  # fmt: skip
-        setattr(config, key, value)
-    return config
+    return changed(getattr(config, "vision_config", config), changes)
 
 
 def _patch_grid(config: Any, size: tuple[int, int]) -> tuple[int, int] | None:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFilter, UnidentifiedImageError
+from PIL import Image, ImageFilter
 
 from polymodal.core.errors import BadCell
+from polymodal.modalities.damage import DAMAGE, refusing
 from polymodal.modalities.image import depth
 from polymodal.modalities.image.depth import Span
 
 Resize = Literal["squash", "crop", "pad"]
 Denoise = Literal["none", "median", "gaussian"]
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # told by their first bytes
-MOST_PIXELS = 178_956_970  # Pillow itself refuses more
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-    NotImplementedError,
-    ZeroDivisionError,
-)  # fmt: skip  what Pillow raises on broken files
 FILTERS = {"median": ImageFilter.MedianFilter(3), "gaussian": ImageFilter.GaussianBlur(1.0)}
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,21 +28,6 @@ UPRIGHT = {
 }  # by the EXIF orientation
 LYING = (5, 6, 7, 8)  # stored with width and height exchanged
 ORIENTATION = 0x0112
-
-
-@contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Turn what Pillow raises on a broken file into BadCell; its warnings about odd files are not passed on."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        try:
-            yield
-        except UnidentifiedImageError:
-            raise BadCell("not a picture of a known format") from None
-        except Image.DecompressionBombError:
-            raise BadCell(f"more than {MOST_PIXELS:,} pixels") from None
-        except DAMAGE as error:
-            raise BadCell(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
 
 
 def open_picture(cell: object, max_pixels: int, span: Span = "full") -> Image.Image:

@@ -16,10 +16,12 @@ from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Positive, check_settings
 from polymodal.core.seeds import Rng
+from polymodal.modalities.damage import MOST_PIXELS
 from polymodal.modalities.image.augment import Augment, augment, resize
+from polymodal.modalities.image.corrupt import noisy
 from polymodal.modalities.image.depth import Span
 from polymodal.modalities.image.fingerprint import light_and_colour
-from polymodal.modalities.image.pictures import MOST_PIXELS, Denoise, Resize, decode, thumbnail
+from polymodal.modalities.image.pictures import Denoise, Resize, decode, thumbnail
 
 FITTED_CELLS = 1000
 THUMBNAIL = 160
@@ -45,6 +47,7 @@ class ImageReader:
     files: ClassVar[bool] = True
     record: ClassVar[bool] = False
     ragged: ClassVar[frozenset[str]] = frozenset()
+    stack_axis: ClassVar[dict[str, int]] = {"pixels": 0}
     alike: ClassVar[int] = 16  # bits in which fingerprints of nearly the same pictures differ
 
     def __init__(
@@ -126,7 +129,22 @@ class ImageReader:
         return tuple(min(255, max(0, round(255 * m))) for m in mean)
 
     def blank(self) -> Sample:
-        return {"pixels": np.zeros((self.channels, *self.size), np.uint8)}
+        """A picture of the mean colour."""
+        pixels = np.empty((self.channels, *self.size), np.uint8)
+        pixels[:] = np.array(self._fill(), np.uint8)[:, None, None]
+        return {"pixels": pixels}
+
+    @staticmethod
+    def stacked(readers: Sequence[ImageReader]) -> Field:
+        """The field of pictures joined channel by channel. Raises SpecError where size or augmentation differ."""
+        for name, what in (("size", "one size"), ("augment", "one augmentation, or they would no longer fit")):
+            given = [getattr(r, name) for r in readers]
+            if any(one != given[0] for one in given):
+                raise SpecError(name, f"pictures that are joined need {what}", given=[str(one) for one in given],
+                                advice="say it of the stack")  # fmt: skip
+        fields = [r.field or {} for r in readers]
+        joined = {k: [value for field in fields for value in field[k]] for k in ("mean", "std")}
+        return {"size": fields[0]["size"], "channels": sum(f["channels"] for f in fields), **joined}
 
     def show(self, cell: object) -> Json:
         """A thumbnail as base64 of a JPEG, at most 160 pixels wide or high."""
@@ -136,6 +154,10 @@ class ImageReader:
     def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
         """See `fingerprint.light_and_colour`."""
         return light_and_colour(np.stack([sample["pixels"] for sample in samples]))
+
+    def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
+        """See `corrupt.noisy`."""
+        return data if level <= 0 else data | {"pixels": noisy(data["pixels"], level, rng, self.field or {})}
 
     def __call__(self, cell: object, rng: Rng | None = None) -> Sample:
         return self.finish(self.decode(cell), rng)

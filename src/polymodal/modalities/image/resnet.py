@@ -13,7 +13,8 @@ from polymodal.core.schema import Json, Positive, Wired
 from polymodal.core.streams import Stream
 from polymodal.modalities.image.conv import Conv2d
 from polymodal.modalities.image.norm import Norm, norm
-from polymodal.modalities.image.pixels import Pixels, grid_tokens, whole
+from polymodal.modalities.image.pixels import grid_tokens, whole
+from polymodal.modalities.pixels import Pixels
 
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {  # blocks per stage, bottleneck: Table 1 of the paper
     18: ((2, 2, 2, 2), False),

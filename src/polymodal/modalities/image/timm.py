@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from polymodal.core.errors import RunError, SpecError, UserError
 from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Stream
-from polymodal.modalities.image.pixels import Pixels
 from polymodal.modalities.image.pyramid import load_into, probe, stream, trim
+from polymodal.modalities.pixels import Pixels
 
 FACTS = "timm.json"
 WHERE = "encoder.name"

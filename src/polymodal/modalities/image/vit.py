@@ -12,7 +12,8 @@ from polymodal.core.errors import SpecError
 from polymodal.core.schema import Chance, Json, Positive, Wired
 from polymodal.core.streams import Stream
 from polymodal.core.transformer import TransformerStack
-from polymodal.modalities.image.pixels import Pixels, grid_tokens, whole
+from polymodal.modalities.image.pixels import grid_tokens, whole
+from polymodal.modalities.pixels import Pixels
 
 
 class ViT(nn.Module):

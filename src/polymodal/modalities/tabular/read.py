@@ -15,6 +15,7 @@ from polymodal.core.seeds import Rng
 from polymodal.modalities.tabular import dates as calendar
 from polymodal.modalities.tabular.cells import is_missing
 from polymodal.modalities.tabular.columns import CategoryColumn, NumberColumn
+from polymodal.modalities.tabular.corrupt import noisy
 from polymodal.modalities.tabular.tally import Tally, blocks
 
 
@@ -31,6 +32,7 @@ class TabularReader:
     files: ClassVar[bool] = False
     record: ClassVar[bool] = True
     ragged: ClassVar[frozenset[str]] = frozenset()
+    stack_axis: ClassVar[dict[str, int]] = {"numbers": 0, "known": 0, "codes": 0}
     augments = False
 
     def __init__(
@@ -171,6 +173,19 @@ class TabularReader:
     def blank(self) -> Sample:
         """A record in which everything is missing."""
         return self.decode({})
+
+    @staticmethod
+    def stacked(readers: Sequence[TabularReader]) -> Field:
+        """The field of records joined column by column."""
+        fields = [r.field or {} for r in readers]
+        return {kind: [column for field in fields for column in field[kind]] for kind in ("numeric", "categorical")}
+
+    def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
+        """See `corrupt.noisy`."""
+        if level <= 0:
+            return data
+        numbers, known, codes = noisy(data["numbers"], data["known"], data["codes"], level, rng)
+        return data | {"numbers": numbers, "known": known, "codes": codes}
 
     def show(self, cell: object) -> Json:
         """The columns that are read, as text; empty where missing."""

@@ -17,6 +17,7 @@ from polymodal.core.schema import Json, Positive
 from polymodal.core.seeds import Rng
 from polymodal.modalities.text import stopwords, vocabulary
 from polymodal.modalities.text.clean import Clean, clean
+from polymodal.modalities.text.corrupt import Ids, noisy, tokens
 from polymodal.modalities.text.fingerprint import simhash
 
 AT_ONCE = 256  # texts that are encoded together
@@ -70,6 +71,7 @@ class TextReader:
         self.max_chars = max_chars or CHARS_PER_TOKEN * max_tokens
         self._field: Field | None = None
         self._encoder: Tokenizer | None = None
+        self._tokens: tuple[Ids, Ids] | None = None
 
     @property
     def field(self) -> Field | None:
@@ -77,7 +79,7 @@ class TextReader:
 
     @field.setter
     def field(self, field: Field | None) -> None:
-        self._field, self._encoder = field, None
+        self._field, self._encoder, self._tokens = field, None, None
 
     def fit(self, cells: Iterable[object]) -> Field:
         """Train the tokenizer on the cells (bad ones are passed over) and count what it cuts."""
@@ -154,6 +156,14 @@ class TextReader:
     def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
         """See `fingerprint.simhash`."""
         return simhash([_text(cell) for cell in cells])
+
+    def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
+        """See `corrupt.noisy`."""
+        if level <= 0:
+            return data
+        if self._tokens is None:
+            self._tokens = tokens(self._fitted(), self._encoding().encode("").ids)
+        return data | {"ids": noisy(data["ids"], data["ids_mask"], level, rng, *self._tokens)}
 
     def show(self, cell: object) -> Json:
         return {"kind": "text", "data": _text(cell)[:500]}

@@ -1,0 +1,1 @@
+"""Numeric series over time: read, augment, encode."""

@@ -1,0 +1,1 @@
+"""Objectives that help joining: what is learned beside the tasks' losses, and how inputs are kept in balance."""
