@@ -141,6 +141,15 @@ def test_the_order_of_the_inputs_says_nothing(name: str, kind: Any, order: list[
     torch.testing.assert_close(one(scores, present), two(scores[:, order], present[:, order]))
 
 
+@pytest.mark.parametrize("name", ["average", "product", "vote"])
+def test_what_comes_out_are_log_probabilities(name: str) -> None:
+    scores, present = scores_like("class", 3, 4)
+    present[-1] = True
+    found = make(name, "class", 3, 4)(scores, present)
+    torch.testing.assert_close(found.logsumexp(1)[present.any(1)], torch.zeros(int(present.any(1).sum())), atol=1e-5,
+                               rtol=0.0)  # fmt: skip
+
+
 def test_two_sure_experts_outvote_a_third_by_product_and_one_veto_counts() -> None:
     p = torch.tensor([[[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.001, 0.599, 0.4]]]).log()
     there = torch.ones(1, 3, dtype=torch.bool)

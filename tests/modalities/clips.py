@@ -53,16 +53,25 @@ def projected(content: bytes) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
 
 
-def sound_only() -> bytes:
+def sound_only(cover: np.ndarray | None = None) -> bytes:
+    """A second of silence; with `cover` also the picture on the record's sleeve."""
     import av
+    from av.stream import Disposition
 
     memory = io.BytesIO()
     with av.open(memory, "w", format="mp4") as file:
-        stream: Any = file.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
+        sound: Any = file.add_stream("aac", rate=16000)
+        frame: Any = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
         frame.rate = 16000
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            file.mux(packet)
+        streams = [(sound, frame)]
+        if cover is not None:
+            sleeve: Any = file.add_stream("png", rate=1)
+            sleeve.height, sleeve.width = cover.shape[:2]
+            sleeve.pix_fmt, sleeve.disposition = "rgb24", Disposition.attached_pic
+            streams.append((sleeve, av.VideoFrame.from_ndarray(cover, format="rgb24")))
+        for stream, content in streams:
+            for packet in [*stream.encode(content), *stream.encode(None)]:
+                file.mux(packet)
     return memory.getvalue()
 
 

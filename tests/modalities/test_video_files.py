@@ -16,7 +16,7 @@ from PIL import Image
 
 from polymodal.core.errors import BadCell, UserError
 from polymodal.modalities.image.read import ImageReader
-from polymodal.modalities.video import seek
+from polymodal.modalities.video import container, seek
 from polymodal.modalities.video.frames import opened
 from polymodal.modalities.video.read import VideoReader
 
@@ -161,6 +161,7 @@ BROKEN = {
     "nothing": (b"", "empty file"),
     "text": (b"dear diary\n" * 99, "not a video"),
     "sound": (sound_only(), "sound only"),
+    "sound with a cover": (sound_only(scene(1)[0]), "sound only"),
     "a playlist": (PLAYLIST, "not a video"),
     "a list of files": (b"ffconcat version 1.0\nfile /dev/zero\n", "not a video"),
     "no index": (SMALL[: len(SMALL) // 2], "not a video"),
@@ -179,6 +180,16 @@ def test_broken_files(name: str) -> None:
     content, reason = BROKEN[name]
     with pytest.raises(BadCell, match=reason):
         reader().decode(content)
+
+
+def test_no_cell_opens_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg by itself would play what a list names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "film.mp4").write_bytes(SMALL)
+    with pytest.raises(BadCell, match="not a video"):
+        reader().decode(b"ffconcat version 1.0\nfile film.mp4\n")
+    monkeypatch.setattr(container, "OPTIONS", {})
+    assert len(reader().decode(b"ffconcat version 1.0\nfile film.mp4\n")["frames"]) == 7, "the list is right"
 
 
 @pytest.mark.parametrize("content", [SMALL, animation(scene(20), "GIF")], ids=["mp4", "gif"])

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from polymodal.core.checks import check_reader
+from polymodal.core.checks_noise import check_noise
 from polymodal.core.contracts import Archive
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.seeds import generator
@@ -109,8 +110,9 @@ def test_the_choice_of_frames_by_a_loop(lasts: list[float], most: int, fps: floa
 def test_room_for_augmentation_changes_no_answer(length: int, most: int) -> None:
     """What is used without augmenting is the same whether more was decoded or not."""
     clip = Clip(counted(length), False, iter)
-    decoded = choose(clip, 3 * most)
-    assert decoded[Vary(jitter=True)(len(decoded), most, None)].tolist() == choose(clip, most).tolist()
+    vary = Vary(jitter=True)
+    decoded = choose(clip, vary.room * most)
+    assert decoded[vary(len(decoded), most, None)].tolist() == choose(clip, most).tolist()
 
 
 def test_jitter_takes_any_frame_of_each_stretch() -> None:
@@ -208,7 +210,8 @@ def test_fingerprints_tell_what_moves_apart() -> None:
 def test_noise() -> None:
     reader = VideoReader(size=[32, 40], frames=20)
     reader.fit([FRAMES])
-    data = collate([reader(FRAMES), reader(FRAMES[:5])], reader.ragged)
+    data = collate([reader(FRAMES), reader(FRAMES[:5]), reader(FRAMES[7:9])], reader.ragged)
+    check_noise(reader, data)
     kept = {k: v.copy() for k, v in data.items()}
     drift = []
     for level in (0.0, 0.3, 0.6, 1.0):

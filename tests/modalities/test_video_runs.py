@@ -15,8 +15,9 @@ from polymodal.data.source import Source
 from polymodal.data.tables import open_table
 from polymodal.modalities.video.read import VideoReader
 
+PICTURE = {"type": "cnn", "channels": [4], "head": "mean"}
 CLIP = {"type": "video", "column": "clip", "frames": 3, "size": [8, 12], "channels": 1,
-        "encoder": {"type": "frames", "picture": {"type": "cnn", "channels": [4], "head": "mean"}, "width": 4}}  # fmt: skip
+        "encoder": {"type": "frames", "picture": PICTURE, "width": 4}}  # fmt: skip
 TASK = {"way": {"type": "classify", "column": "way"}}
 
 

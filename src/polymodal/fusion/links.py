@@ -37,7 +37,8 @@ def links(there: Bool[Tensor, "B N"], masks: list[Bool[Tensor, "B _T"]], reach: 
     """
     count, device = there.shape[1], there.device
     mask = torch.cat(masks, 1) if masks else there[:, :0]
-    owner = torch.cat([torch.full(m.shape[1:], i, device=device) for i, m in enumerate(masks)] or [mask[0].long()])
+    of_each = [torch.full(m.shape[1:], i, device=device) for i, m in enumerate(masks)]
+    owner = torch.cat([torch.arange(0, device=device), *of_each])  # the number of each token's input
     own = (owner == torch.arange(count, device=device)[:, None]) & mask[:, None]
     inputs = torch.cat([there[:, :, None] & there[:, None], own], 2)
     place, near = _neighbours(mask, owner, reach)

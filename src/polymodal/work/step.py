@@ -42,7 +42,7 @@ def step(session: Session, micro: list[Batch]) -> None:
             weighted = [
                 p * session.assembly.spec.tasks[n].weight for n, p in zip(model.tasks.names, parts, strict=True)
             ]
-            extra = {name: x.float().mean() / len(micro) for name, x in out.notes.losses.items()}
+            extra = {name: x.float().sum() / rows[0] for name, x in out.notes.losses.items()}
             loss = torch.stack([*weighted, *extra.values()]).sum()
             session.runtime.accelerator.backward(loss * runtime.world)
             sums += torch.stack(parts).detach()
