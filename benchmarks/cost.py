@@ -257,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     skipped = [f"{kind} `{n}`" for kind, parts in CLAIMS.items() for n in catalog.names(kind) if n not in parts]
     command = " ".join(["python benchmarks/cost.py", *(arguments if arguments is not None else sys.argv[1:])])
     args.out.write_text(page(results, [] if args.only else skipped, command, machine()), encoding="utf-8")
-    args.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(result) for result in results)
+    args.out.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     bad = [line for result in results for line in worse(result)]
     print(*bad, sep="\n", file=sys.stderr)
     return 1 if bad else 0

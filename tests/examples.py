@@ -43,6 +43,10 @@ def sound(seconds: float) -> tuple[int, np.ndarray]:
     return 8000, RANDOM.normal(0, 0.1, round(8000 * seconds)).astype(np.float32)
 
 
+def signal(steps: int) -> np.ndarray:
+    return RANDOM.normal(2.0, 3.0, (steps, 3))
+
+
 def clip(frames: int) -> np.ndarray:
     return RANDOM.integers(0, 256, (frames, 20, 30, 3), dtype=np.uint8)
 
@@ -52,6 +56,10 @@ CELLS: dict[str, tuple[list, list]] = {  # by reader: four different cells that 
     "text": (["the dog runs", "the cat", "a dog sleeps over the grass!", "狗"], [None, b"text", ["the", "dog"]]),
     "audio": ([sound(0.3), sound(0.11), sound(0.2), sound(0.05)], [b"", b"text", (8000, np.array([np.nan])), None]),
     "video": ([clip(9), clip(1), clip(3), (picture(30, 20), picture(20, 20))], [b"", b"text", clip(0), 3, None]),
+    "series": (
+        [signal(9), signal(1), b"1,2,3\n4,,6\n", signal(4).tolist()],
+        [b"", b"text", signal(0), signal(3)[0], None],
+    ),
     "tabular": (
         [{"n": 0.5, "c": "x"}, {"n": 2.5, "c": "y"}, {"n": None, "c": "x"}, {"n": "-1", "c": None}],
         [{"n": "one", "c": "x"}, {"n": 1.0, "c": ["x"]}, "text"],
@@ -67,6 +75,7 @@ READING: dict[str, dict] = {  # settings of readers, to have small cells
     "text": {"min_count": 1},
     "audio": {"mels": 16},
     "video": {"size": [24, 16], "frames": 4},
+    "series": {},
     "tabular": {"numeric": ["n"]},
 }
 SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps an encoder small
