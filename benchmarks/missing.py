@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--drop", type=float, default=0.2)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=HERE.with_suffix(".md"), help="the page; .json beside it")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE.parents[1] / "recipes"))
     from audio_visual_digits import prepare
@@ -168,8 +169,8 @@ def main() -> None:
              "epochs": options.epochs, "trainings": len(runs) + len(seeds) * len(INPUTS),
              "seconds": round(time.process_time())}  # fmt: skip
     rows = [summary(runs, fusion, options.drop, name, alone) for fusion in fusions for name in INPUTS]
-    HERE.with_suffix(".json").write_text(json.dumps({**facts, "results": rows}, indent=1) + "\n")
-    HERE.with_suffix(".md").write_text(page(rows, facts))
+    options.out.with_suffix(".json").write_text(json.dumps({**facts, "results": rows}, indent=1) + "\n")
+    options.out.write_text(page(rows, facts))
     print(page(rows, facts))
 
 

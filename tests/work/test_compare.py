@@ -306,8 +306,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found["tasks"]["label"]["reference"] is None
     assert main([*words[:-1], "--quiet"]) == 0
     assert "report.html" in capsys.readouterr().err
-    for wrong, what in ((["--fusion", "summ"], "summ"), (["--seeds", "0"], "seeds"), (["--cluster", "nobody"], "nobody"),
-                        (["--fusion", "sum,sum"], "twice"), (["--baselines", "trees"], "trees")):  # fmt: skip
+    mistakes = {"--fusion": "summ", "--seeds": "0", "--cluster": "nobody", "--baselines": "trees", "--jobs": "0"}
+    for wrong, what in ((["--fusion", "sum,sum"], "twice"), *(([k, v], v) for k, v in mistakes.items())):
         assert main(["compare", str(spec), "--out", str(tmp_path / "wrong"), *wrong]) == 2
         assert what in capsys.readouterr().err
         assert not list((tmp_path / "wrong").glob("trials/*/*/trial.json"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import polymodal
+from polymodal.core.streams import Stream
 from polymodal.work import step as steps
 from polymodal.work.features import Features
 
@@ -102,6 +103,34 @@ def test_recalled_streams_are_those_of_the_encoder(tmp_path: Path) -> None:
     assert features.recall("x", batch.inputs["x"]) is None
     features.close()
     assert features.recall("word", batch.inputs["word"]) is None
+
+
+def test_other_cells_of_kept_inputs_are_encoded_once_where_there_is_room(tmp_path: Path) -> None:
+    run = polymodal.train(table(), spec=plan(64), out=tmp_path / "run", quiet=True)
+    from polymodal.data.ledger import Ledger
+    from polymodal.data.tables import open_table
+
+    dataset = run.assembly.dataset(run._part(open_table(table())), Ledger(), targets=True)
+    features, made = Features(1), [0]
+    features.fill(run.assembly.model, [dataset], run.runtime)
+
+    def make(rows: int = 4) -> dict[str, Stream]:
+        made[0] += 1
+        return {"word": Stream(torch.ones(rows, 3, 16), torch.ones(rows, 3, dtype=torch.bool))}
+
+    assert features.once("a", ["word"], make) is features.once("a", ["word"], make)
+    assert made[0] == 1
+    features.once("b", ["word"], make)
+    assert made[0] == 2  # another key
+    for _ in range(2):
+        features.once("c", ["x"], make)  # no input that is kept
+    assert made[0] == 4
+    for _ in range(2):
+        features.once("d", ["word"], lambda: make(1 << 15))  # 6 MB
+    assert made[0] == 6
+    features.close()
+    features.once("a", ["word"], make)
+    assert made[0] == 7
 
 
 @pytest.mark.parametrize("change", ["thawed", "augmented", "no room"])

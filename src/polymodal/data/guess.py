@@ -40,7 +40,9 @@ class Kinds:
 
     endings: Mapping[str, str] = field(
         default_factory=lambda: (
-            dict.fromkeys(_PICTURES, "image") | dict.fromkeys(_SOUNDS, "audio") | dict.fromkeys(_CLIPS, "video")
+            dict.fromkeys(_PICTURES, "image")
+            | dict.fromkeys(_SOUNDS, "audio")
+            | dict.fromkeys(_CLIPS, "video")
             | dict.fromkeys(_SERIES, "series")
         )
     )
