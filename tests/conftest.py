@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """From `text`, `image` or `video` to the folder of a tiny model as a hub would have it, made when first asked for."""
+    """From `text`, `image` or `video` to the folder of a tiny model as a hub would have it, made once, when needed."""
 
     @cache
     def published(modality: str) -> str:
