@@ -315,3 +315,11 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     del one["inputs"]["word"], one["fusion"]
     with pytest.raises(SpecError, match="nothing to join"):
         compare(tmp_path / "one", one)
+
+
+def test_candidates_are_chosen_by_the_measure_that_chooses_epochs(tmp_path: Path) -> None:
+    spec = plan(tmp_path, epochs=1, monitor="label.log_loss")
+    found = compare(tmp_path / "out", spec, seeds=1).found["tasks"]["label"]
+    assert (found["measure"], found["lower"]) == ("log_loss", True)
+    joined = {n: found["candidates"][n]["valid"] for n in ("concat", "sum")}
+    assert found["best"] == min(joined, key=joined.__getitem__)

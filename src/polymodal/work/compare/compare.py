@@ -34,8 +34,7 @@ def compare(spec: Spec, table: Table | None, folder: Path, options: Options, dis
         simple = names_of(shared, options.baselines)  # raises before anything is trained
         run_trials(contest, shared, display)
         if options.frozen and options.end_to_end:
-            task = next(iter(spec.tasks))
-            order = ranked(contest, task, shared.task(task).metric)
+            order = ranked(contest, shared)
             chosen = dict.fromkeys([*order[: options.end_to_end], *order[-options.end_to_end :]])
             run_end_to_end(contest, shared, chosen, display)
         if not any(contest.done(candidate) for candidate in contest.candidates):

@@ -17,7 +17,6 @@ from polymodal.work.compare.plan import Candidate
 from polymodal.work.compare.probe import Answered
 from polymodal.work.compare.run import Field
 from polymodal.work.compare.shared import Shared
-from polymodal.work.words import measure
 
 REFERENCE = "concat"
 LATE = "average"  # what effective robustness is measured against: late fusion
@@ -67,7 +66,7 @@ class _Task:
     def __init__(self, contest: Field, shared: Shared, name: str, answers: dict[str, dict[int, Answered]]) -> None:
         self.contest, self.name, self.answers = contest, name, answers
         self.task = shared.task(name)
-        self.main, self.lower = self.task.metric, not self.task.maximize
+        self.main, self.lower = shared.main(name)
         self.inputs = list(contest.spec.inputs)
         first = next(iter(next(iter(answers.values())).values()))
         self.rows = first.whole.rows[name]
@@ -184,14 +183,16 @@ class _Task:
         return {"kendall": told(kendall(frozen, free)), "pairs": pairs}
 
 
-def ranked(contest: Field, task: str, main: str) -> list[Candidate]:
-    """The joined candidates by validation rows, the best first."""
+def ranked(contest: Field, shared: Shared) -> list[Candidate]:
+    """The joined candidates by the first task on validation rows, the best first."""
+    task = next(iter(contest.spec.tasks))
+    main, lower = shared.main(task)
     scored = []
     for candidate in contest.of("joined"):
         values = [t.page()["valid"][task][main] for t in contest.done(candidate).values()]
         if values and all(v is not None for v in values):
             scored.append((float(np.mean(values)), candidate))
-    return [c for _, c in sorted(scored, key=lambda one: one[0], reverse=not measure(main).lower)]
+    return [c for _, c in sorted(scored, key=lambda one: one[0], reverse=not lower)]
 
 
 def _clusters(shared: Shared, column: str, rows: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from polymodal.work.features import Features
 from polymodal.work.job import open_parts
 from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
+from polymodal.work.words import measure
 
 READERS = "readers.json"
 
@@ -100,6 +101,13 @@ class Shared:
         """The task for its measures; its head is not used."""
         return assemble.build(self.spec.tasks[name].part, inputs=tuple(self.spec.inputs), width=8,
                               field=self.targets[name].field or {})  # fmt: skip
+
+    def main(self, name: str) -> tuple[str, bool]:
+        """What a task is judged by, and whether lower is better: the measure of `train.monitor`, or its own."""
+        task, (told, _, wanted) = self.task(name), (self.spec.train.monitor or "").rpartition(".")
+        if told == name and wanted not in ("loss", task.metric):
+            return wanted, measure(wanted).lower
+        return task.metric, not task.maximize
 
     def features(self, seed: int, model: Any) -> Features:
         """What the frozen encoders of this seed's trials say of all rows; only the last seed's is kept."""
