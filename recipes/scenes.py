@@ -1,4 +1,4 @@
-"""The built-in data for the recipe `scenes`: 4,000 rows with pictures of 32 x 32, seed 0."""
+"""The built-in data for the recipe `scenes`: 2,000 rows with pictures of 32 x 32, seed 0."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polymodal.scenes import make_scenes
 
-ROWS, SIZE = 4000, 32
+ROWS, SIZE = 2000, 32
 
 
 def prepare(data: Path, out: Path) -> Path:

@@ -29,7 +29,8 @@ def _rows(found: Found, one: Found) -> str:
     how = "encoders trained once for each input alone, then frozen" if found["frozen"] else "all of it trained"
     tuned = f", settings by {found['tuned']} tries each" if found["tuned"] else ""
     ledger = f"Ledger: {found['ledger'] or 'empty'}."
-    return f"{rows}; seeds {seeds}; {how}{tuned}. Intervals are of 95 %, over seeds and rows. {ledger}"
+    sure = "Intervals are of 95 %, over seeds and rows; p is corrected for the number of ways, but not in brackets"
+    return f"{rows}; seeds {seeds}; {how}{tuned}. {sure}. {ledger}"
 
 
 def _candidates(found: Found, measure: str, one: Found) -> list[str]:

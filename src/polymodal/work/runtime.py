@@ -65,6 +65,15 @@ class Runtime:
         moved = x.to(self.device, non_blocking=True)
         return moved.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else moved
 
+    def seed(self, value: int) -> None:
+        """Set the global random state of the CPU and of this device.
+
+        `torch.manual_seed` would do the same, but notes every call, with its stack, for a GPU that may come up later.
+        """
+        torch.default_generator.manual_seed(value)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(value)
+
     def between(self, model: nn.Module, last: bool) -> AbstractContextManager:
         """Gradients are exchanged with the other processes in the last micro-step only."""
         return nullcontext() if last else self.accelerator.no_sync(model)

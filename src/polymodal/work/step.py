@@ -31,7 +31,7 @@ def step(session: Session, micro: list[Batch]) -> None:
     sums = torch.zeros(len(counts), device=runtime.device)
     added: dict[str, torch.Tensor] = {}
     for number, batch in enumerate(micro):
-        torch.manual_seed(derive(settings.seed, "dropout", state.steps, number, runtime.rank))
+        runtime.seed(derive(settings.seed, "dropout", state.steps, number, runtime.rank))
         with runtime.between(session.model, last=number == len(micro) - 1):
             with runtime.autocast():
                 out = session.model(batch, gather=runtime.gather)
