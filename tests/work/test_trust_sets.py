@@ -215,3 +215,16 @@ def test_measured_coverage_with_its_interval() -> None:
     assert all(p["low"] <= p["coverage"] <= p["high"] for p in curve)
     assert [p["coverage"] for p in curve] == sorted(p["coverage"] for p in curve)
     assert trust_measures(part, "y", two, numbers[1000:], None, seed=0) == {}
+
+
+def test_a_handful_of_validation_rows_bounds_no_number() -> None:
+    """Five rows cannot vouch for 90 %: every interval is without limits, and so is their mean width."""
+    part = Regress(field={"mean": 3.0, "std": 0.5, "log": False}, width=4, inputs=("x",))
+    torch.manual_seed(2)
+    value, truth = torch.randn(45), torch.randn(45)
+    records = part.score({"value": value}, Target({"value": truth}, torch.ones(45, dtype=torch.bool)))
+    numbers = np.arange(45)
+    one, two = ({n: v[w] for n, v in records.items()} for w in (numbers < 5, numbers >= 5))
+    found = trust_measures(part, "y", two, numbers[5:], witness(part, "y", one, numbers[:5]), seed=0)
+    assert found["coverage_90"]["value"] == 1.0
+    assert found["interval_width_90"] == {"value": None, "ci95": [None, None]}

@@ -66,7 +66,7 @@ def trust_measures(task: Any, name: str, records: Records, rows: np.ndarray, kep
         total, found = weights.sum(1), {}
         if "covered" in given:
             found[f"coverage_{100 * LEVEL:g}"] = weights @ given["covered"] / total
-            found[f"{task.extent}_{100 * LEVEL:g}"] = weights @ given["extent"] / total
+            found[f"{task.extent}_{100 * LEVEL:g}"] = _mean(given["extent"], weights)
         if "answered" in given:
             answered = weights @ given["answered"]
             found["answered_at"] = answered / total
@@ -75,6 +75,13 @@ def trust_measures(task: Any, name: str, records: Records, rows: np.ndarray, kep
         return found
 
     return intervals(measure, columns, seed) if len(columns) > 1 else {}
+
+
+def _mean(extent: Float[np.ndarray, " n"], weights: Float[np.ndarray, "W n"]) -> Float[np.ndarray, " W"]:
+    """Infinite where a region without limits was drawn: too few validation rows vouch for any smaller one."""
+    endless = np.isinf(extent)
+    mean = weights @ np.where(endless, 0.0, extent) / weights.sum(1)
+    return np.where(weights @ endless > 0, np.inf, mean)
 
 
 def calibration(task: Any, records: Records, kept: Witness | None, seed: int) -> dict[str, Json]:
