@@ -81,6 +81,9 @@ def test_what_is_kept_is_what_was_found(found: dict[str, Any], place: Path) -> N
         there = full["candidates"][line["name"]]
         assert {"value": line["value"], "ci95": line["ci95"]} == there["measures"][full["measure"]]
         assert (line["valid"], line["against"]) == (there["valid"], there.get("against", {}))
+    trained = [line["valid"] for line in kept["candidates"] if line["name"] != "majority"]
+    assert trained == sorted(trained, reverse=True)
+    assert kept["candidates"][-1]["name"] == "majority"
     best = full["candidates"][full["best"]]
     assert (kept["contribution"], kept["interaction"]) == (best["contribution"], best["interaction"])
     assert set(kept["robustness"]) == {full["best"], "average"}
