@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +324,33 @@ def test_candidates_are_chosen_by_the_measure_that_chooses_epochs(tmp_path: Path
     assert (found["measure"], found["lower"]) == ("log_loss", True)
     joined = {n: found["candidates"][n]["valid"] for n in ("concat", "sum")}
     assert found["best"] == min(joined, key=joined.__getitem__)
+
+
+def test_a_mistake_in_the_spec_leaves_nothing_behind(tmp_path: Path) -> None:
+    spec = plan(tmp_path, epochs=1)
+    wrong = {**spec, "tasks": {"nobody": "classify"}}
+    with pytest.raises(UserError, match="nobody"):
+        compare(tmp_path / "out", wrong)
+    assert not (tmp_path / "out").exists()
+    compare(tmp_path / "out", spec, seeds=1, fusion=["sum"])
+
+
+def test_a_process_that_is_killed_takes_no_result_with_it(tmp_path: Path) -> None:
+    """The second of two comparisons in a folder: what the first has found stays, what is lost is told."""
+    spec = plan(tmp_path, epochs=1)
+    compare(tmp_path / "out", spec, seeds=1, fusion=["sum"])
+    spec_of_death = {"type": "killing:Killing"}
+    (tmp_path / "killing.py").write_text(
+        "import os, signal\nfrom torch import nn\nfrom polymodal.core.schema import Wired\n\n\n"
+        "class Killing(nn.Module):\n"
+        "    def __init__(self, *, inputs: Wired[tuple[str, ...]], width: Wired[int]) -> None:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        found = compare(tmp_path / "out", spec, seeds=1, fusion=["sum", spec_of_death], jobs=2).found
+    assert set(found["trials"]) == {"only number", "only word", "sum"}
+    ((name, why),) = found["failed"].items()
+    assert name == "Killing, seed 5"
+    assert "memory" in why

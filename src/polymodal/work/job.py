@@ -66,7 +66,7 @@ def make_run(spec: Spec, table: Table | None, folder: Path, *, resume: bool, dis
     parts = open_parts(spec, table)
     cache, features = Cache(spec.data.cache_mb, folder / "cache"), Features(spec.data.features_mb)
     try:
-        with _not_left_behind(folder):
+        with not_left_behind(folder):
             assembly = _assembly(spec, parts["train"], folder, resume)
             datasets = _datasets(assembly, parts, cache, display)
             features.fill(assembly.model.to(runtime.device), [datasets["train"], datasets["valid"]], runtime, display)
@@ -110,13 +110,16 @@ def _in_use(folder: Path) -> bool:
 
 
 @contextmanager
-def _not_left_behind(folder: Path) -> Iterator[None]:
-    """A folder made for a training that never got to save anything, because of a mistake of the user, is taken away."""
+def not_left_behind(folder: Path, work: str = "checkpoints/step-*") -> Iterator[None]:
+    """A folder made for work that never got to save anything, because of a mistake of the user, is taken away.
+
+    `work` is what stands in it as soon as something is saved.
+    """
     there = _in_use(folder)
     try:
         yield
     except UserError as error:
-        saved = any((folder / "checkpoints").glob("step-*"))
+        saved = any(folder.glob(work))
         if not (there or saved or isinstance(error, RunError)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -222,15 +225,20 @@ def _beside(assembly: Assembly, parts: dict[str, Part], datasets: dict[str, Data
 def _write(assembly: Assembly, evaluations: dict[str, Evaluation], compared: dict[str, Json], folder: Path,
            ledger: Ledger, seconds: float, report: bool) -> None:  # fmt: skip
     """Everything a run folder holds; then the seal, and the checkpoints go."""
-    folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
     folders.write_json(folder / "metrics.json", {name: e.json() for name, e in evaluations.items()} | compared)
     folders.write_json(folder / "environment.json", environment() | {"seconds": round(seconds, 1)})
     ledger.save(folder / "ledger.jsonl")
     if report:
         write_report(folder, evaluations)
         write_card(folder, evaluations)
+    seal_run(assembly, folder)
+    Checkpoints(folder).clear()
+
+
+def seal_run(assembly: Assembly, folder: Path) -> None:
+    """Write the weights and vouch for all that the run is loaded from: a finished run."""
+    folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
     kept = ["spec.yaml", "readers.json", "weights.safetensors"]
     kept += [str(p.relative_to(folder)) for p in sorted((folder / "parts").rglob("*")) if p.is_file()]
     kept += [name for name in (store.FILE, fingerprints.NAME) if (folder / name).is_file()]
     folders.seal(folder, kept)
-    Checkpoints(folder).clear()

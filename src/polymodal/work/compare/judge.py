@@ -15,7 +15,7 @@ from polymodal.work.compare.bootstrap import Draws, Samples, difference, holm, k
 from polymodal.work.compare.contribution import interaction, shapley, wanted
 from polymodal.work.compare.plan import Candidate
 from polymodal.work.compare.probe import Answered
-from polymodal.work.compare.run import Field
+from polymodal.work.compare.run import Contest
 from polymodal.work.compare.shared import Shared
 
 REFERENCE = "concat"
@@ -23,7 +23,7 @@ LATE = "average"  # what effective robustness is measured against: late fusion
 ROUGH = 300  # draws for what is not tested
 
 
-def judge(contest: Field, shared: Shared, simple: Mapping[str, Answered]) -> dict[str, Json]:
+def judge(contest: Contest, shared: Shared, simple: Mapping[str, Answered]) -> dict[str, Json]:
     """All that the comparison found, as plain JSON; see `docs/compare.md`."""
     found: dict[str, Json] = {
         "split": shared.split, "seeds": list(contest.seeds), "frozen": contest.options.frozen,
@@ -40,13 +40,13 @@ def judge(contest: Field, shared: Shared, simple: Mapping[str, Answered]) -> dic
     return found
 
 
-def cluster_column(contest: Field) -> str | None:
+def cluster_column(contest: Contest) -> str | None:
     """The column whose rows of equal value hang together: the one asked for, or the one that splits go by."""
     data = contest.spec.data
     return contest.options.cluster or (data.split_column if data.split == "grouped" else None)
 
 
-def _trial_page(contest: Field, candidate: Candidate) -> dict[str, Json]:
+def _trial_page(contest: Contest, candidate: Candidate) -> dict[str, Json]:
     """What the trainings of a candidate cost, means over its seeds."""
     pages = [trial.page() for trial in contest.done(candidate).values()]
 
@@ -63,7 +63,7 @@ def _trial_page(contest: Field, candidate: Candidate) -> dict[str, Json]:
 class _Task:
     """One task of a comparison. `answers` are those of each candidate by seed."""
 
-    def __init__(self, contest: Field, shared: Shared, name: str, answers: dict[str, dict[int, Answered]]) -> None:
+    def __init__(self, contest: Contest, shared: Shared, name: str, answers: dict[str, dict[int, Answered]]) -> None:
         self.contest, self.name, self.answers = contest, name, answers
         self.task = shared.task(name)
         self.main, self.lower = shared.main(name)
@@ -183,7 +183,7 @@ class _Task:
         return {"kendall": told(kendall(frozen, free)), "pairs": pairs}
 
 
-def ranked(contest: Field, shared: Shared) -> list[Candidate]:
+def ranked(contest: Contest, shared: Shared) -> list[Candidate]:
     """The joined candidates by the first task on validation rows, the best first."""
     task = next(iter(contest.spec.tasks))
     main, lower = shared.main(task)

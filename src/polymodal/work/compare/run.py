@@ -6,7 +6,8 @@ import os
 import signal
 import traceback
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,10 +30,11 @@ from polymodal.work.train import WORST, train
 
 TRIALS = "trials"
 SPEC = "spec.yaml"
+LOST = "its process, or one beside it, was ended, as for want of memory; try fewer --jobs, or the same command again"
 
 
 @dataclass
-class Field:
+class Contest:
     """All trials of a comparison, and where they are."""
 
     spec: Spec
@@ -63,7 +65,7 @@ class Field:
         return {seed: trial for seed, trial in trials.items() if trial.done}
 
 
-def make_field(spec: Spec, table: Table | None, folder: Path, options: Options) -> Field:
+def make_contest(spec: Spec, table: Table | None, folder: Path, options: Options) -> Contest:
     """The trials to be made; raises what is wrong with any part of them before the first is begun."""
     specs.validate(spec)
     if options.jobs > 1 and table is not None:
@@ -81,10 +83,10 @@ def make_field(spec: Spec, table: Table | None, folder: Path, options: Options) 
         raise UserError(str(folder), "is there already and no comparison", advice="a new folder")
     folders.write_bytes(stored, spec.text().encode())
     folders.write_json(folder / "options.json", asdict(options))
-    return Field(spec, options, folder, candidates)
+    return Contest(spec, options, folder, candidates)
 
 
-def run_trials(contest: Field, shared: Shared, display: Display) -> None:
+def run_trials(contest: Contest, shared: Shared, display: Display) -> None:
     """Single inputs first: frozen encoders come from there. Raises Stopped after Ctrl-C, with all work saved."""
     with _pool(contest, shared) as pool:
         for kind in ("single", "joined"):
@@ -93,7 +95,7 @@ def run_trials(contest: Field, shared: Shared, display: Display) -> None:
             _run_all(contest, contest.of(kind), pool, display)
 
 
-def run_end_to_end(contest: Field, shared: Shared, best: Iterable[Candidate], display: Display) -> None:
+def run_end_to_end(contest: Contest, shared: Shared, best: Iterable[Candidate], display: Display) -> None:
     """The same candidates with nothing frozen, as candidates more."""
     more = [plans.end_to_end(candidate, contest.spec) for candidate in best]
     contest.candidates += [c for c in more if c not in contest.candidates]
@@ -101,7 +103,7 @@ def run_end_to_end(contest: Field, shared: Shared, best: Iterable[Candidate], di
         _run_all(contest, contest.of("end_to_end"), pool, display)
 
 
-def _run_all(contest: Field, candidates: list[Candidate], pool: Pool, display: Display) -> None:
+def _run_all(contest: Contest, candidates: list[Candidate], pool: Pool, display: Display) -> None:
     """Seed by seed, so that what one seed's trials share is made once."""
     todo = [t for seed in contest.seeds for c in candidates if not (t := contest.trial(c, seed)).done]
     for trial in (contest.trial(c, seed) for c in candidates for seed in contest.seeds):
@@ -112,28 +114,28 @@ def _run_all(contest: Field, candidates: list[Candidate], pool: Pool, display: D
         if trial not in ready:
             contest.failed[_name(trial)] = "an input that it starts from could not be trained"
     with display.bar("trials", len(ready)) as bar:
-        for trial, problem in pool.map(_trial, ready, contest.options.noise):
+        for trial, problem in pool.map(run_trial, ready, contest.options.noise):
             bar.advance(1)
             if problem:
                 contest.failed[_name(trial)] = problem
                 display.say(f"{_name(trial)} failed: {problem.splitlines()[0]}")
             else:
                 contest.failed.pop(_name(trial), None)
-                display.say(_line(contest, trial))
+                display.say(_line(trial))
 
 
 def _name(trial: Trial) -> str:
     return f"{trial.candidate.name}, seed {trial.seed}"
 
 
-def _line(contest: Field, trial: Trial) -> str:
+def _line(trial: Trial) -> str:
     page = trial.page()
     task, measures = next(iter(page["valid"].items()))
     shown = [f"{n} {v:.4f}" for n, v in measures.items() if v is not None][:1]
     return f"{_name(trial):<40} validation {task}.{'  '.join(shown)}  {page['seconds']:.0f} s"
 
 
-def _tune_all(contest: Field, kind: str, pool: Pool, display: Display) -> None:
+def _tune_all(contest: Contest, kind: str, pool: Pool, display: Display) -> None:
     """Settings of its own for every candidate of the kind, from as many tries."""
     todo, tries = [contest.trial(c, contest.seeds[0]) for c in contest.of(kind)], contest.options.tune
     with display.bar("tuning", len(todo)) as bar:
@@ -157,18 +159,19 @@ class Pool:
             for trial in trials:
                 yield trial, _guarded(work, trial, self.shared, given)
             return
-        running = {self.workers.submit(_elsewhere, work, trial, given): trial for trial in trials}
+        running = {}
+        for trial in trials:
+            try:
+                running[self.workers.submit(_elsewhere, work, trial, given)] = trial
+            except BrokenProcessPool:
+                yield trial, LOST
         try:
             for done in as_completed(running):
-                yield running[done], done.result()
+                yield running[done], _result(done)
         except (KeyboardInterrupt, Stopped):
             for one in running:
                 one.cancel()
             raise Stopped("stopped; what was done is saved, and the same command goes on from there") from None
-
-
-def _trial(trial: Trial, shared: Shared, noise: bool) -> None:
-    run_trial(trial, shared, noise)
 
 
 def _tune(trial: Trial, shared: Shared, tries: int) -> None:
@@ -215,10 +218,18 @@ def _elsewhere(work: Any, trial: Trial, given: Any) -> str:
     return _guarded(work, trial, _here["shared"], given)
 
 
+def _result(done: Future[str]) -> str:
+    """What went wrong, also where the process itself came to an end: with it go those that were waiting."""
+    try:
+        return done.result()
+    except BrokenProcessPool:
+        return LOST
+
+
 class _pool:
     """The pool of a comparison, and its end."""
 
-    def __init__(self, contest: Field, shared: Shared) -> None:
+    def __init__(self, contest: Contest, shared: Shared) -> None:
         self.contest, self.shared = contest, shared
 
     def __enter__(self) -> Pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,13 +121,12 @@ class Shared:
         features.fill(model, [self.datasets[n] for n in self.parts], self.runtime)
         return features
 
-    def copy_files(self, inputs: list[str], folder: Path) -> list[str]:
-        """The files of these inputs' pretrained parts, into a run folder; their paths there."""
+    def copy_files(self, inputs: Iterable[str], folder: Path) -> None:
+        """The files of these inputs' pretrained parts, into a run folder."""
         for name in inputs:
             own = self.files / key(name)
             if own.is_dir():
                 shutil.copytree(own, folder / "parts" / own.name, dirs_exist_ok=True)
-        return [str(p.relative_to(folder)) for p in sorted((folder / "parts").rglob("*")) if p.is_file()]
 
     def close(self) -> None:
         if self._features is not None:

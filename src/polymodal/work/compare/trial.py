@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polymodal.assemble import Assembly
 from polymodal.core import yaml12
 from polymodal.core.errors import RunError
@@ -20,6 +22,7 @@ from polymodal.work.compare.cost import cpu_seconds, operations, seconds_per_row
 from polymodal.work.compare.plan import Candidate
 from polymodal.work.compare.probe import Answered, probe
 from polymodal.work.compare.shared import Shared
+from polymodal.work.job import seal_run
 from polymodal.work.progress import Display
 from polymodal.work.train import train
 from polymodal.work.trust import store
@@ -65,7 +68,7 @@ def run_trial(trial: Trial, shared: Shared, noise: bool) -> None:
     _begin(assembly, folder, shared)
     state = train(assembly, datasets, folder, runtime, resume=True, display=Display(quiet=True))
     store.save(folder, calibrate(assembly, datasets["valid"], runtime))
-    _seal(assembly, folder, shared)
+    seal_run(assembly, folder)
     spent = _spent("", began, cpu)
     began, cpu = time.monotonic(), cpu_seconds()
     split = shared.split
@@ -106,21 +109,10 @@ def start(trial: Trial, shared: Shared) -> Assembly:
 def _begin(assembly: Assembly, folder: Path, shared: Shared) -> None:
     folders.write_bytes(folder / "spec.yaml", assembly.spec.text().encode())
     folders.write_json(folder / "readers.json", assembly.fields())
-    shared.copy_files(list(assembly.spec.inputs), folder)
-
-
-def _seal(assembly: Assembly, folder: Path, shared: Shared) -> None:
-    """Make the folder a finished run, one that `evaluate`, `predict` and all others take."""
-    folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
-    kept = ["spec.yaml", "readers.json", "weights.safetensors"]
-    kept += [str(p.relative_to(folder)) for p in sorted((folder / "parts").rglob("*")) if p.is_file()]
-    kept += [store.FILE] if (folder / store.FILE).is_file() else []
-    folders.seal(folder, kept)
+    shared.copy_files(assembly.spec.inputs, folder)
 
 
 def _values(assembly: Assembly, task: str, records: dict[str, Any]) -> dict[str, float | None]:
-    import numpy as np
-
     found = assembly.model.tasks[task].measure(records, np.ones((1, len(records["error"]))))
     return {name: float(v[0]) if np.isfinite(v[0]) else None for name, v in found.items()}
 
