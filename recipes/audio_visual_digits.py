@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +35,31 @@ PICTURES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-uby
 
 def prepare(data: Path, out: Path) -> Path:
     """Write the table, unless it is there; returns `out`, where the recipe's spec finds it."""
-    place = out / "audio_visual_digits" / "table.parquet"
+    write_once(out / "audio_visual_digits" / "table.parquet", lambda: pairs(data))
+    return out
+
+
+def write_once(place: Path, rows: Callable[[], list[dict[str, Any]]]) -> None:
+    """The rows as a table there, unless there is one; the whole of it or nothing."""
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.with_name("table.new")
-        pq.write_table(pa.Table.from_pylist(pairs(data)), fresh, compression="none")
+        pq.write_table(pa.Table.from_pylist(rows()), fresh, compression="none")
         fresh.replace(place)
-    return out
 
 
 def pairs(data: Path) -> list[dict[str, Any]]:
     """The rows, in the order of the sounds."""
     sounds = open_table(data / "fsdd" / "table.csv")
     pictures = {part: open_table(data / "mnist" / name) for part, name in PICTURES.items()}
-    waiting = {part: _by_class(table, part) for part, table in pictures.items()}
+    waiting = {part: by_class(table, part) for part, table in pictures.items()}
     rows = []
     for i in range(len(sounds)):
         part, label = sounds.cell(i, "split"), sounds.cell(i, "label")
         picture = waiting[part][label].pop(0)
         rows.append({
             "split": part,
-            "image": _png(np.asarray(pictures[part].cell(picture, "image"))),
+            "image": png(np.asarray(pictures[part].cell(picture, "image"))),
             "audio": (data / "fsdd" / sounds.cell(i, "audio")).read_bytes(),
             "label": label,
             "speaker": sounds.cell(i, "speaker"),
@@ -64,14 +69,14 @@ def pairs(data: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_class(table: Table, part: str) -> dict[str, list[int]]:
+def by_class(table: Table, part: str) -> dict[str, list[int]]:
     """The rows of each class, in an order by lot."""
     labels = np.array([str(label) for label in table.column("label")])
     order = generator(0, "audio-visual digits", part).permutation(len(labels))
     return {label: [int(row) for row in order if labels[row] == label] for label in sorted(set(labels))}
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -31,9 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from audio_visual_digits import PICTURES, _by_class, _png
+from audio_visual_digits import PICTURES, by_class, png, write_once
 
 from polymodal.core.seeds import Rng, generator
 from polymodal.data.tables import open_table
@@ -48,12 +46,7 @@ TEST_TAKES, VALID_TAKES = range(5), range(5, 14)
 
 def prepare(data: Path, out: Path) -> Path:
     """Write the table, unless it is there; returns `out`, where the recipe's spec finds it."""
-    place = out / "av_mnist_manner" / "table.parquet"
-    if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_name("table.new")
-        pq.write_table(pa.Table.from_pylist(rows(data)), fresh, compression="none")
-        fresh.replace(place)
+    write_once(out / "av_mnist_manner" / "table.parquet", lambda: rows(data))
     return out
 
 
@@ -69,7 +62,7 @@ def rows(data: Path) -> list[dict[str, Any]]:
     for number, row in enumerate(paired):
         picture = pictures[source(row["split"])][row["picture"]]
         heard = read_wav(data / "fsdd" / row["sound"])
-        image = _png(project(picture, mean, directions))
+        image = png(project(picture, mean, directions))
         audio = write_wav(noisy(heard, generator(0, "av-mnist manner", "noise", number)))
         made.append({"split": row["split"], "image": image, "audio": audio} | row)
     return made
@@ -78,7 +71,7 @@ def rows(data: Path) -> list[dict[str, Any]]:
 def pairs(data: Path) -> list[dict[str, Any]]:
     """Which sound meets which picture: split, label, speaker, sound, picture."""
     sounds = open_table(data / "fsdd" / "table.csv")
-    waiting = {part: _by_class(open_table(data / "mnist" / name), part) for part, name in PICTURES.items()}
+    waiting = {part: by_class(open_table(data / "mnist" / name), part) for part, name in PICTURES.items()}
     found = []
     for i in range(len(sounds)):
         label, part = sounds.cell(i, "label"), split(int(sounds.cell(i, "take")))

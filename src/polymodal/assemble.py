@@ -42,8 +42,7 @@ class Assembly:
 
     def fields(self) -> dict[str, dict[str, Field]]:
         """What fitting learned, as plain JSON; with the spec and the weights it is the whole run."""
-        groups: dict[str, dict[str, Any]] = {"inputs": self.readers, "targets": self.targets}
-        return {kind: {n: r.field or {} for n, r in group.items()} for kind, group in groups.items()}
+        return fields_of(self.readers, self.targets)
 
     def dataset(self, part: Part, ledger: Ledger, *, targets: bool, cache: Cache | None = None,
                 on_bad: str | None = None, drop: float = 0.0) -> Dataset:  # fmt: skip
@@ -122,14 +121,27 @@ def fit(spec: Spec, part: Part, files: Path) -> Assembly:
     return Assembly(spec, readers, targets, make_model(spec, readers, targets, files, fresh=True), files)
 
 
-def restore(spec: Spec, fields: dict[str, dict[str, Field]], files: Path, *, fresh: bool = False) -> Assembly:
-    """The assembly of a stored run; its weights are loaded by whoever calls this."""
-    validate(spec)
+def known_readers(spec: Spec, fields: dict[str, dict[str, Field]],
+                  files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:  # fmt: skip
+    """Readers of inputs and targets as they were fitted before; `fields` as `fields_of` gives them."""
     readers, targets = make_readers(spec, files)
     groups: dict[str, dict[str, Any]] = {"inputs": readers, "targets": targets}
     for kind, group in groups.items():
         for name, reader in group.items():
             reader.field = fields[kind][name]
+    return readers, targets
+
+
+def fields_of(readers: dict[str, Reader], targets: dict[str, TargetReader]) -> dict[str, dict[str, Field]]:
+    """What fitting these readers learned, as plain JSON."""
+    groups: dict[str, dict[str, Any]] = {"inputs": readers, "targets": targets}
+    return {kind: {n: r.field or {} for n, r in group.items()} for kind, group in groups.items()}
+
+
+def restore(spec: Spec, fields: dict[str, dict[str, Field]], files: Path, *, fresh: bool = False) -> Assembly:
+    """The assembly of a stored run; its weights are loaded by whoever calls this."""
+    validate(spec)
+    readers, targets = known_readers(spec, fields, files)
     return Assembly(spec, readers, targets, make_model(spec, readers, targets, files, fresh=fresh), files)
 
 

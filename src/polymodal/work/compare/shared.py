@@ -40,15 +40,10 @@ class Shared:
         self.files, stored = folder / "parts", folder / READERS
         self.parts: dict[str, Part] = open_parts(spec, table)
         if stored.is_file():
-            fields = folders.read_json(stored)
-            self.readers, self.targets = assemble.make_readers(spec, self.files)
-            for kind, group in (("inputs", self.readers), ("targets", self.targets)):
-                for name, reader in group.items():
-                    reader.field = fields[kind][name]
+            self.readers, self.targets = assemble.known_readers(spec, folders.read_json(stored), self.files)
         else:
             self.readers, self.targets = assemble.fit_readers(spec, self.parts["train"], self.files)
-            folders.write_json(stored, {"inputs": {n: r.field or {} for n, r in self.readers.items()},
-                                        "targets": {n: r.field or {} for n, r in self.targets.items()}})  # fmt: skip
+            folders.write_json(stored, assemble.fields_of(self.readers, self.targets))
         self.cache = Cache(spec.data.cache_mb, folder / "cache")
         self.ledger = Ledger()
         self._features: tuple[int, Features] | None = None
