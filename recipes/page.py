@@ -33,6 +33,8 @@ def section(found: Found) -> str:
         lines += on_test(found["test"], found["measures"])
     if found.get("leave_out", {}).get("models"):
         lines += on_groups(found["leave_out"], found["measures"])
+    if "also" in found:
+        lines += on_more(found["also"])
     if "compare" in found:
         lines += [*on_ways(found["compare"]), *spent({"comparison": found["compare"]})]
     missing = [f"Not run yet: {', '.join(found['missing'])}.", ""] if found["missing"] else []
@@ -58,6 +60,7 @@ def on_test(found: Found, chosen: list[str]) -> list[str]:
             *table(heads, rows),
             "",
         ]
+        lines += looking({seed: run["test"] for seed, run in runs.items()})
         lines += calibration(tests, "mean over seeds")
     others = {n: {s: r["test"]["tasks"] for s, r in m.items()} for n, m in found["models"].items()}
     simple = found.get("baselines", {}).get("models", {})
@@ -68,6 +71,14 @@ def on_test(found: Found, chosen: list[str]) -> list[str]:
     gains = {f"{n}, seed {s}": r["gain"] for n, m in found["models"].items() for s, r in m.items() if "gain" in r}
     times = {f"{n}, seed {s}": r for n, m in found["models"].items() for s, r in m.items()}
     return [*lines, *gained(gains, chosen), *spent(times | fitted(found))]
+
+
+def on_more(found: Found) -> list[str]:
+    """What the recipe's own module measured of its runs besides: a line for each, a column for each run."""
+    runs = {f"{name}, seed {seed}": run["found"] for name, seeds in found.items() for seed, run in seeds.items()}
+    names = dict.fromkeys(name for run in runs.values() for name in run)
+    rows = [[name, *(interval(run.get(name, {"value": None})) for run in runs.values())] for name in names]
+    return [*table(["measured besides", *runs], rows), ""]
 
 
 def on_groups(found: Found, chosen: list[str]) -> list[str]:
@@ -126,6 +137,13 @@ def gained(gains: dict[str, Found], chosen: list[str]) -> list[str]:
     rows = [[name, *(interval(g[task][m], sign="+") for task, m in wanted)] for name, g in gains.items()]
     heads = ["whole less ...", *(f"{t}.{m}" for t, m in wanted)]
     return ["Differences on the same rows, with paired 95 % intervals:", "", *table(heads, rows), ""]
+
+
+def looking(tests: dict[str, Found]) -> list[str]:
+    """Of tasks that answer questions, by seed, whether anything but the question is looked at."""
+    told = [f"- {task}, seed {seed}: {one['text']}." for seed, test in tests.items()
+            for task, one in test.get("question", {}).items()]  # fmt: skip
+    return [*told, ""] if told else []
 
 
 def calibration(tests: list[Found], over: str) -> list[str]:

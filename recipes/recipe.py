@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from contest import Contest, compact
 
 from polymodal import api
@@ -17,16 +19,17 @@ from polymodal.core import yaml12
 from polymodal.core.errors import UserError
 from polymodal.core.schema import check_settings
 from polymodal.core.spec import Spec
+from polymodal.data.splits import cell_names
 from polymodal.data.tables import open_table
 from polymodal.work import folder as folders
-from polymodal.work.job import make_run, same_spec
+from polymodal.work.job import make_run, open_parts, same_spec
 from polymodal.work.leave_out import plan_folds
 from polymodal.work.left_out import Answered, difference
 from polymodal.work.pooling import Scores, spread
 from polymodal.work.progress import Display
 from polymodal.work.runtime import environment
 
-STEPS = ("seeds", "leave_out", "variants", "only", "baselines", "compare")
+STEPS = ("seeds", "leave_out", "variants", "only", "baselines", "compare", "also")
 WHOLE = "whole"  # the recipe's own spec, as it stands
 Found = dict[str, Any]
 
@@ -45,10 +48,13 @@ class Plan:
         compare: dict[str, Any] | None = None,
         measures: list[str] | None = None,
         prepare: bool = False,
+        also: bool = False,
+        cluster: str | None = None,
     ) -> None:
         self.seeds = [0] if seeds is None else seeds
         self.leave_out, self.variants, self.only = leave_out, variants or {}, only or {}
-        self.baselines, self.measures, self.prepare = baselines, measures or [], prepare
+        self.baselines, self.measures, self.prepare, self.also = baselines, measures or [], prepare, also
+        self.cluster = cluster
         self.compare = None if compare is None else Contest(**check_settings(Contest, compare, "compare"))
 
     @property
@@ -159,6 +165,8 @@ class Recipe:
                 folder = self._folder("test", name, f"seed-{seed}")
                 path, after = ("test", "models", name, str(seed)), None if name == WHOLE else whole
                 yield Part(step, path, folder, spec, self._on_test(spec, folder, after), after)
+        if self.plan.also:
+            yield from self._also()
         if self.plan.leave_out:
             whole = self._folder("leave-out", WHOLE)
             for step, name, spec in self.models("leave_out", self.plan.first_seed):
@@ -176,7 +184,7 @@ class Recipe:
     def _on_test(self, spec: Spec, folder: Path, whole: Path | None) -> Callable[[], Found]:
         def score() -> Found:
             done = {"test": _trained(spec, folder, self.quiet)}
-            return done if whole is None else done | {"gain": _gain(whole, folder)}
+            return done if whole is None else done | {"gain": _gain(whole, folder, self.plan.cluster)}
 
         return score
 
@@ -195,6 +203,19 @@ class Recipe:
             return plain | {"gain": best.against(done)}
 
         return score
+
+    def _also(self) -> Iterator[Part]:
+        """What the recipe's own module makes of its runs, the whole and the variants, besides: name -> measures."""
+        module = importlib.import_module(self.name)
+        for seed in self.plan.seeds:
+            for name in (WHOLE, *self.plan.variants):
+                run = self._folder("test", name, f"seed-{seed}")
+
+                def score(run: Path = run) -> Found:
+                    return {"found": module.also(api.load(run, trust=True), self.data)}
+
+                yield Part("also", ("also", name, str(seed)), run.with_name(f"{run.name}-also"), self.spec(seed=seed),
+                           score, run)  # fmt: skip
 
     def _comparison(self, contest: Contest) -> Part:
         spec, folder = self.spec(), self._folder("compare")
@@ -236,11 +257,21 @@ def _trained(spec: Spec, folder: Path, quiet: bool) -> Found:
     return folders.read_json(folder / "metrics.json")["test"]
 
 
-def _gain(whole: Path, rival: Path) -> Found:
-    """How much the whole is above its rival on test rows that both answered, by task, with paired intervals."""
+def _gain(whole: Path, rival: Path, cluster: str | None) -> Found:
+    """How much the whole is above its rival on test rows that both answered, by task, with paired intervals.
+
+    Rows with the same value in the column `cluster` are drawn together.
+    """
     best, ours, theirs = api.load(whole, trust=True), Scores.read(whole), Scores.read(rival)
     found = {}
     for name in ours.rows:
         one, two = (Answered(s.records[name], s.rows[name]) for s in (ours, theirs))
-        found[name] = difference(best.assembly.model.tasks[name].measure, name, one, two, best.spec.train.seed)
+        groups = None if cluster is None else _groups(best.spec, cluster, one.rows)
+        found[name] = difference(best.assembly.model.tasks[name].measure, name, one, two, best.spec.train.seed, groups)
     return found
+
+
+def _groups(spec: Spec, column: str, rows: np.ndarray) -> np.ndarray:
+    """The number of the value that each of these test rows has in the column."""
+    names = cell_names(open_parts(spec, None)["test"].table, column)
+    return np.unique(names.astype(str), return_inverse=True)[1][rows]

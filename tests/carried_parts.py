@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from polymodal.core.schema import Json, Positive, Wired
 from polymodal.core.streams import Answer, Cells, Notes, Stream, Streams, Target, pool
 from polymodal.tasks.regress import Regress
 
+Prepared = tuple[dict[str, Cells], Target | None]
 LENGTH = 4  # of a sentence, as `Letters` reads it
 
 
@@ -89,8 +91,8 @@ class Toy(nn.Module):
 
     reads: frozenset[str] = frozenset({"fused"})
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]:
-        return inputs
+    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> Prepared:
+        return inputs, target
 
     def weight(self, target: Target) -> Float[Tensor, " B"]:
         return target.present.float()
@@ -111,7 +113,7 @@ class UNet(Toy):
         self.up = nn.ModuleList(nn.Conv2d(a + b, b, 3, padding=1) for a, b in zip(sizes[1:], sizes, strict=False))
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         return f"{__name__}:Picture", {}
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
@@ -131,12 +133,12 @@ class DnCNN(UNet):
         super().__init__(inputs=inputs, channels=())
         self.noise = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]:
+    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> Prepared:
         cells = inputs[self.input]
         g = torch.Generator().manual_seed(int(key[0]))
         pixels = cells.data["pixels"].float()
         noisy = pixels + 25 * torch.randn(pixels.shape, generator=g)
-        return {**inputs, self.input: cells._replace(data={"pixels": noisy})}
+        return {**inputs, self.input: cells._replace(data={"pixels": noisy})}, target
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
         picture = streams[self.input].maps[0]
@@ -147,6 +149,7 @@ class Spell(Toy):
     """Letters one after the other: in training after the true ones before, in answering after its own."""
 
     reads = frozenset({"fused"})
+    forced = True
 
     def __init__(self, *, field: Wired[dict], width: Wired[int]) -> None:
         super().__init__()
@@ -155,7 +158,7 @@ class Spell(Toy):
         self.head = nn.Linear(width, self.count)
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         return f"{__name__}:Letters", {}
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
@@ -191,15 +194,15 @@ class Masked(Toy):
         self.head = nn.Linear(width, LENGTH * len(field["letters"]))
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         return f"{__name__}:Letters", {}
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]:
+    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> Prepared:
         cells = inputs[self.input]
         g = torch.Generator().manual_seed(self.seed + int(key[0]))
         hide = torch.rand(cells.data["ids"].shape, generator=g) < self.share
         ids = cells.data["ids"].masked_fill(hide & cells.data["ids_mask"], self.hidden)
-        return {**inputs, self.input: cells._replace(data={**cells.data, "ids": ids})}
+        return {**inputs, self.input: cells._replace(data={**cells.data, "ids": ids})}, target
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
         return {"seen": pool(fused.tokens, fused.mask), "logits": self.head(pool(fused.tokens, fused.mask))}
@@ -219,7 +222,7 @@ class Match(Toy):
         self.inputs, self.temperature = inputs, temperature
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         return "label", {}
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
@@ -245,7 +248,7 @@ class Players(Toy):
         self.generator, self.critic = nn.Linear(width, 1), nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1))
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         return "number", {}
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:

@@ -18,7 +18,7 @@ from polymodal.core import catalog
 from polymodal.core.checks import streams_like
 from polymodal.core.contracts import Block
 from polymodal.core.spec import PartSpec, parse
-from polymodal.core.streams import Batch, Stream, Streams, Target
+from polymodal.core.streams import Batch, Cells, Stream, Streams, Target
 from polymodal.data.collate import collate
 from polymodal.data.dataset import Dataset
 from polymodal.data.ledger import Ledger
@@ -69,6 +69,10 @@ TARGETS: dict[str, tuple[list, list]] = {  # by reader of targets, likewise
     "label": (["dog", "cat", "bird", "cat"], [None, ["dog"], float("nan")]),
     "labels": (["dog|cat", "", ["bird"], "cat"], [None, [["dog"]]]),
     "number": ([1.5, "20", -3, 4e2], [None, "n/a", "1,200"]),
+    "sentences": (["a red dog .", ["a red cat", "the cat"], '["a dog", "one dog"]', "the red dog"], [None, "", [" "], {1}]),
+    "answers": (["two dogs", ["yes", "no", "yes"], '["a cat", "cat"]', "cup, book"], [None, "", [], "the", b"yes"]),
+    "anything": (["a", 1, {"a": 1}, b"x"], []),
+    "tags": (["B I O B I O", ["O"] * 6, '["B", "I", "I", "O", "B", "O"]', "O B I I O C"], [None, 3, [["B"]]]),
 }
 READING: dict[str, dict] = {  # settings of readers, to have small cells
     "image": {"size": [32, 24]},
@@ -96,6 +100,14 @@ SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps
     ("fusion", "attention_pool"): {"heads": 2},
     ("fusion", "transformer"): {"heads": 2},
     ("fusion", "graph"): {"heads": 2},
+    ("task", "mask"): {"input": "b"},
+    ("task", "transcribe"): {"input": "a", "tokenizer": "word"},
+    ("task", "tag"): {"input": "a"},
+    ("task", "reply"): {"decoder": {"type": "gru", "dropout": 0.0}},
+    ("task", "caption"): {"min_count": 1, "decoder": {"type": "gru", "dropout": 0.0}},
+    ("decoder", "lm"): {
+        "name": "gpt2", "pretrained": False, "config": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    },
     ("baseline", "boosted_trees"): {"iterations": 10, "leaves": (2, 3)},
     ("baseline", "mel_svm"): {"strengths": (1.0, 10.0)},
     ("baseline", "frozen_trees"): {"iterations": 10, "smallest": 1},
@@ -133,11 +145,22 @@ def encoder(name: str, kind: str, files: Path, hub: Hub) -> tuple[Any, dict[str,
     return lambda: build(PartSpec(kind, name, chosen, "encoder"), field=field, files=files), data
 
 
-def task(name: str) -> tuple[Any, Streams, Stream, Target]:
-    """A function that builds the task, two inputs' streams (one with maps of odd sizes), and targets of most rows."""
+def decoder(name: str, files: Path, hub: Hub) -> tuple[Any, int, int, int]:
+    """A function that builds the decoder, and the memory's width, the tokens and the starts that it is built with."""
+    chosen, width, size, starts = settings("decoder", name, hub), 8, 11, 2
+    part: Any = catalog.load("decoder", name, "decoder.type")
+    if hasattr(part, "wants"):
+        part.wants(chosen, files)
+    wired = {"width": width, "size": size, "starts": starts, "files": files}
+    return lambda: build(PartSpec("decoder", name, chosen, "decoder"), **wired), width, size, starts
+
+
+def task(name: str) -> tuple[Any, Streams, Stream, Target, dict[str, Cells]]:
+    """A function that builds the task, two inputs' streams (one with maps of odd sizes), targets of most rows, and the
+    cells that the streams come from: pictures, and a text of three tokens or fewer."""
     chosen, width = SETTINGS.get(("task", name), {}), 6
     part: Any = catalog.load("task", name, "task.type")
-    target, wanted = part.target(chosen)
+    target, wanted = part.target(chosen, Path())
     reader, cells = build(PartSpec("target", target, wanted, "task.reader")), TARGETS[target][0]
     field = reader.fit(iter(cells))
     samples = [reader.blank() if cell is None else reader(cell) for cell in [*cells, None, cells[0], None]]
@@ -150,12 +173,22 @@ def task(name: str) -> tuple[Any, Streams, Stream, Target]:
         "b": Stream(torch.randn(rows, 3, width, generator=g) * mask[..., None], mask),
     }
     present = torch.tensor([True] * len(cells) + [False, True, False])
-    wired = {"field": field, "width": width, "inputs": tuple(streams)}
+    text: Any = build(PartSpec("reader", "text", {"min_count": 1}, "input"))
+    words = torch.randint(2, text.fit(["one two three four five six seven"])["size"], mask.shape, generator=g)
+    each = torch.arange(rows)
+    inputs = {
+        "a": Cells({"pixels": pixels[0]}, each[:, None], each + 100),
+        "b": Cells({"ids": words * mask, "ids_mask": mask}, each[:, None], each + 200),
+    }
+    wired = {"field": field, "width": width, "width_in": width, "inputs": tuple(streams), "files": Path()}
+    wired |= {"fields": {"a": {}, "b": text.field}}
+    wired |= {"size": field["size"], "starts": len(field["languages"])} if "languages" in field else {}
     return (
         lambda: build(PartSpec("task", name, chosen, "task"), **wired),
         streams,
         streams["b"],
         Target(tensors(samples), present),
+        inputs,
     )
 
 

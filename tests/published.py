@@ -8,9 +8,18 @@ import sys
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerFast, VideoMAEConfig, ViTConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    VideoMAEConfig,
+    ViTConfig,
+)
 
 WORDS = ["a", "dog", "runs", "over", "the", "grass", "cat", "sleeps", "狗", "!"]
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -42,6 +51,104 @@ def publish_text(kind: str, folder: Path) -> str:
     return str(folder)
 
 
+CAUSAL = {  # language models: sizes, with keys and values for fewer heads where the kind can
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "llama": {**SHAPE, "num_key_value_heads": 1, "max_position_embeddings": 64},
+    "qwen2": {**SHAPE, "num_key_value_heads": 1, "max_position_embeddings": 64},
+    "mistral": {**SHAPE, "num_key_value_heads": 1, "sliding_window": 6},
+    "bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 2},
+}
+END = "<|end|>"
+
+
+def words_tokenizer(*special: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of `WORDS`; its end is `END`."""
+    vocabulary = {w: i for i, w in enumerate(["<unk>", END, *special, *WORDS])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token=END,
+                                   additional_special_tokens=list(special))  # fmt: skip
+
+
+def publish_lm(kind: str, folder: Path, spare: int = 0, **shape: object) -> str:
+    """A causal language model of this model type with its tokenizer, and `spare` rows of weights for no token."""
+    fast = words_tokenizer()
+    config = AutoConfig.for_model(kind, vocab_size=len(fast) + spare, bos_token_id=None, pad_token_id=None,
+                                  eos_token_id=fast.eos_token_id, **{**CAUSAL[kind], **shape})  # fmt: skip
+    torch.manual_seed(6)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.mul_(8.0 if weight.ndim > 1 and "embed" not in name else 1.0)  # so that attention is not even
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return str(folder)
+
+
+TURNS = """{% for m in messages %}{{ m.role }} : {% for c in m.content %}{% if c.type == 'image' %}PICTURE{% else
+%}{{ c.text }}{% endif %} {% endfor %}{% endfor %}{% if add_generation_prompt %}assistant :{% endif %}"""
+SPEAKS = {**SHAPE, "num_key_value_heads": 1, "max_position_embeddings": 256, "bos_token_id": None, "pad_token_id": 0}
+IDEFICS = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", "<row_1_col_1>")
+QWEN = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
+
+
+def publish_vlm(kind: str, folder: Path) -> str:
+    """A vision-language model: `llava`, `idefics3`, `smolvlm`, `qwen2_vl` or `qwen2_5_vl`, with its processor."""
+    marks = QWEN if kind.startswith("qwen") else IDEFICS if kind in ("idefics3", "smolvlm") else ("<image>",)
+    words = words_tokenizer(*marks, "user", "assistant")
+    ids = {mark: words.convert_tokens_to_ids(mark) for mark in marks}
+    text = {**SPEAKS, "vocab_size": len(words), "eos_token_id": words.eos_token_id}
+    template = TURNS.replace("PICTURE", "".join(QWEN[:3]) if kind.startswith("qwen") else "<image>")
+    config = {"llava": _llava, "idefics3": _idefics, "smolvlm": _idefics}.get(kind, _qwen)(kind, text, ids)
+    torch.manual_seed(7)
+    model = transformers.AutoModelForImageTextToText.from_config(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.mul_(8.0 if weight.ndim > 1 and "embed" not in name else 1.0)
+    model.save_pretrained(folder)
+    if kind == "llava":
+        pictures = transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+        made = transformers.LlavaProcessor(pictures, words, patch_size=8, vision_feature_select_strategy="default",
+                                           num_additional_image_tokens=1, chat_template=template)  # fmt: skip
+        made.save_pretrained(folder)
+    elif kind.startswith("qwen"):  # as they are published: their processors want torchvision, for clips
+        sizes = {"shortest_edge": 64, "longest_edge": 1024}
+        transformers.Qwen2VLImageProcessorPil(patch_size=4, size=sizes).save_pretrained(folder)
+        words.chat_template = template
+        words.save_pretrained(folder)
+    else:
+        name = "SmolVLMImageProcessorPil" if kind == "smolvlm" else "Idefics3ImageProcessorPil"
+        side = {"longest_edge": 16}
+        pictures = getattr(transformers, name)(size=side, max_image_size=side)
+        transformers.Idefics3Processor(pictures, words, image_seq_len=4, chat_template=template).save_pretrained(folder)
+        if kind == "smolvlm":  # its own processor cannot be made without the one for clips
+            facts = json.loads((folder / "processor_config.json").read_text())
+            (folder / "processor_config.json").write_text(json.dumps({**facts, "processor_class": "SmolVLMProcessor"}))
+    return str(folder)
+
+
+def _llava(kind: str, text: dict, ids: dict[str, int]) -> PretrainedConfig:
+    return AutoConfig.for_model(kind, vision_config={"model_type": "clip_vision_model", **SHAPE, "image_size": 16,
+                                                     "patch_size": 8},
+                                text_config={"model_type": "llama", **text}, image_token_id=ids["<image>"])  # fmt: skip
+
+
+def _idefics(kind: str, text: dict, ids: dict[str, int]) -> PretrainedConfig:
+    return AutoConfig.for_model(kind, vision_config={**SHAPE, "image_size": 16, "patch_size": 4}, scale_factor=2,
+                                text_config={"model_type": "llama", **text}, image_token_id=ids["<image>"],
+                                pad_token_id=0)  # fmt: skip
+
+
+def _qwen(kind: str, text: dict, ids: dict[str, int]) -> PretrainedConfig:
+    own = {"embed_dim": 16} if kind == "qwen2_vl" else {"out_hidden_size": 16, "intermediate_size": 24}
+    pictures = {"depth": 2, "hidden_size": 16, "num_heads": 2, "patch_size": 4, **own}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    start, picture, last, clip = (ids[mark] for mark in QWEN)
+    return AutoConfig.for_model(kind, vision_config=pictures, text_config={**text, "rope_parameters": rope},
+                                image_token_id=picture, video_token_id=clip, vision_start_token_id=start,
+                                vision_end_token_id=last)  # fmt: skip
+
+
 def publish_image(config: PretrainedConfig, folder: Path, preprocessor: dict | None = None) -> nn.Module:
     """A picture model of this configuration, with the facts of its preprocessing."""
     torch.manual_seed(0)
@@ -53,9 +160,11 @@ def publish_image(config: PretrainedConfig, folder: Path, preprocessor: dict | N
 
 
 def publish(modality: str, folder: Path) -> str:
-    """A model for `text`, `image` or `video`."""
+    """A model for `text`, `image` or `video`; `lm` is a language model."""
     if modality == "text":
         return publish_text("bert", folder)
+    if modality == "lm":
+        return publish_lm("gpt2", folder)
     publish_image(VideoMAEConfig(**VIT, num_frames=4) if modality == "video" else ViTConfig(**VIT), folder)
     return str(folder)
 

@@ -166,8 +166,8 @@ def test_a_decoder_with_teacher_forcing(tmp_path: Path) -> None:
     changed = model(other).answers["word"]["logits"]
     torch.testing.assert_close(changed[:, :2], forced[:, :2])
     assert (changed[:, 2:] - forced[:, 2:]).abs().amax((1, 2)).min() > 1e-4, "later letters follow the true ones before"
-    said = model(batch, respond=True)
-    assert not said.losses
+    said, taught = model(batch, respond=True), model(batch)
+    torch.testing.assert_close(said.losses["word"], taught.losses["word"], msg="the loss is that of the true letters")
     logits = said.answers["word"]["logits"]
     assert torch.equal(model(other, respond=True).answers["word"]["logits"], logits), "an answer knows no target"
     own_words = Target({"ids": logits.argmax(2)}, torch.ones(6, dtype=torch.bool))
@@ -202,7 +202,7 @@ def test_every_task_sees_what_it_has_prepared_itself(tmp_path: Path) -> None:
     model, batch = masked(tmp_path, tasks)
     expected = {}
     for name in names:
-        prepared = model.tasks[name].prepare(batch.inputs, None, batch.key)
+        prepared, _ = model.tasks[name].prepare(batch.inputs, None, batch.key)
         expected[name] = model.join(model.encode(prepared), prepared)[1].tokens[:, 0]
     for _ in range(10):
         together = model(batch).answers

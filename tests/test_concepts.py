@@ -590,6 +590,14 @@ def _() -> object:
     return -log(chance), chance ** (-1 / 3)
 
 
+@by_hand("Text from steps (CTC)")
+def _() -> object:
+    p = [0.6, 0.4]  # of the blank and of the sign, at either step
+    paths = {path: p[path[0]] * p[path[1]] for path in [(0, 0), (0, 1), (1, 0), (1, 1)]}
+    spelled = sum(chance for path, chance in paths.items() if any(path))  # two signs in a row are one
+    return spelled, -log(spelled), max(paths.values())
+
+
 @by_hand("Masked words")
 def _() -> object:
     return (surprises([0, 1])[1] + surprises([1, 1])[0]) / 2
@@ -677,6 +685,13 @@ def _() -> object:
         precision, recall = PAIRS.count((c, c)) / GUESS.count(c), PAIRS.count((c, c)) / TRUTH.count(c)
         each.append(2 * precision * recall / (precision + recall))
     return each, sum(each) / 2
+
+
+@by_hand("F1 of spans")
+def _() -> object:
+    true, said = {(0, 1, "PER"), (3, 3, "PER")}, {(0, 0, "PER"), (3, 3, "PER")}
+    found = len(true & said)
+    return found, len(true), len(said), 2 * found / (len(true) + len(said))
 
 
 @by_hand("AUROC and average precision")

@@ -16,6 +16,7 @@ from examples import (
     Hub,
     assembled,
     baseline,
+    decoder,
     encoder,
     learning,
     load,
@@ -38,6 +39,8 @@ from polymodal.core.checks import (
 )
 from polymodal.core.checks_baseline import check_baseline
 from polymodal.core.checks_decision import check_align, check_balance, check_decision
+from polymodal.core.checks_decoder import check_decoder
+from polymodal.core.checks_weigh import check_weigh
 from polymodal.core.errors import SpecError
 from polymodal.core.spec import PartSpec
 from polymodal.core.streams import Batch, Outputs, check_stream
@@ -73,8 +76,12 @@ def test_contract(kind: str, name: str, hub: Hub, tmp_path: Path) -> None:
         case "decision":
             for scores, size in (("class", 3), ("classes", 4), ("value", 1)):
                 check_decision(lambda s=scores, k=size: build(part, **joining, kind=s, size=k), scores, 3, size)
+        case "decoder":
+            check_decoder(*decoder(name, tmp_path, hub))
         case "balance":
             check_balance(lambda: build(part, **joining, probes=probes(joining["inputs"], 6)), *learning())
+        case "weigh":
+            check_weigh(lambda: build(part, tasks=("x", "y", "z")), 3)
         case "align":
             check_align(lambda: build(part, inputs=joining["inputs"], width_in=6), streams_like(joining["inputs"], 6))
         case "task":

@@ -48,7 +48,7 @@ class Sum(nn.Module):
         self.head = nn.Linear(width, 1)
 
     def prepare(self, inputs: Any, target: Any, key: Any) -> Any:
-        return inputs
+        return inputs, target
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> dict[str, Tensor]:
         return {"y": self.head(fused.tokens[:, 0])[:, 0]}

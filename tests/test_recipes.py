@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import io
 import json
@@ -119,6 +120,27 @@ def test_the_numbers_are_those_of_the_runs(found: dict[str, Any], place: Path) -
     for name in ("tasks", "mean", "withheld", "rows"):
         assert found["leave_out"]["models"]["wide"][name] == left[name]
     assert left["rows"] == 90
+
+
+def test_rows_that_hang_together_are_drawn_together(found: dict[str, Any], place: Path) -> None:
+    runs = [place / "runs" / "tiny" / f"test-{name}-seed-0" for name in ("whole", "wide")]
+    recipe = recipe_module("recipe")
+    alone, brand = (recipe._gain(*runs, column)["label"]["log_loss"] for column in (None, "brand"))
+    assert alone == found["test"]["models"]["wide"]["0"]["gain"]["label"]["log_loss"]
+    assert brand["value"] == alone["value"]
+    assert brand["ci95"] != alone["ci95"]
+    lines = (place / "data" / "things" / "rows.csv").read_text().splitlines()
+    brands = np.array([row["brand"] for row in csv.DictReader(lines)])
+    rows = np.array([4, 0, 7, 1, 2])
+    groups = recipe._groups(api.load(runs[0]).spec, "brand", rows)
+    assert (groups[:, None] == groups).tolist() == (brands[rows][:, None] == brands[rows]).tolist()
+
+
+def test_what_is_looked_at_stands_on_the_page() -> None:
+    told = {"answer": {"looks": False, "text": "it does not look at picture"}}
+    lines = recipe_module("page").looking({"0": {"question": told}, "1": {"tasks": {}}})
+    assert lines == ["- answer, seed 0: it does not look at picture.", ""]
+    assert recipe_module("page").looking({"0": {}}) == []
 
 
 def test_gains_are_differences_on_the_same_rows(found: dict[str, Any]) -> None:

@@ -55,6 +55,40 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty pictures of both sets, by name only, with two questions each, in an order of their own."""
+    folder = tmp_path_factory.mktemp("questions")
+    for name, file in (("easy_vqa", "images/{}.png"), ("daquar", "images/image{}.jpg")):
+        (folder / name).mkdir()
+        order = generator(0, name).permutation(50).tolist()
+        lines = [f"{file.format(n)},{word},yes" for n in order for word in ("what", '"a, or b"')]
+        (folder / name / "questions.csv").write_text("\n".join(["image,question,answer", *lines]) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["easy_vqa", "daquar"])
+def test_no_picture_is_asked_about_in_two_parts(name: str, questions: Path, tmp_path: Path) -> None:
+    module = recipe_module(name)
+    assert module.prepare(questions, tmp_path) == tmp_path
+    table = open_table(tmp_path / name / "table.parquet")
+    parts: dict[int, set[str]] = {}
+    for i in range(len(table)):
+        parts.setdefault(table.cell(i, "picture"), set()).add(table.cell(i, "split"))
+        assert Path(table.cell(i, "image")).parent == (questions / name / "images").resolve()
+        assert str(table.cell(i, "picture")) in Path(table.cell(i, "image")).stem
+    assert len(table) == 100
+    assert sorted(parts) == list(range(50))
+    assert all(len(part) == 1 for part in parts.values())
+    by_part = {part: [n for n in sorted(parts) if parts[n] == {part}] for part in ("train", "valid", "test")}
+    if name == "easy_vqa":
+        assert by_part == {"train": [*range(36)], "valid": [*range(36, 40)], "test": [*range(40, 50)]}
+    else:
+        assert {n // 10 for n in by_part["test"]}.isdisjoint(n // 10 for n in by_part["train"])
+        assert [len(by_part[part]) for part in ("train", "valid", "test")] == [30, 10, 10]
+    assert {table.cell(i, "question") for i in range(100)} == {"what", "a, or b"}
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     path.write_bytes(gzip.compress(head + array.tobytes(), mtime=0))
@@ -179,3 +213,105 @@ def test_scenes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     made = table.stat().st_mtime_ns
     scenes.prepare(tmp_path, tmp_path / "one")
     assert table.stat().st_mtime_ns == made
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two people say three letters in two takes; frames and steps count up, and one pixel of a clip is bright."""
+    folder = tmp_path_factory.mktemp("spoken")
+    (folder / "avletters").mkdir()
+    lines, clips, sounds = ["index,letter,speaker,take"], [], []
+    for take in "12":
+        for speaker in ("Zoe", "Ann"):
+            for letter in "CAB":
+                lines.append(f"{len(clips)},{letter},{speaker},{take}")
+                count = 20 + len(clips)
+                places = np.arange(5)[:, None] * 7 + np.arange(7)
+                clips.append((np.arange(count)[:, None, None] + 100 * (places == 17)).astype(np.uint8))
+                sounds.append(np.arange(2.0 * count, dtype=np.float32)[:, None] + 1000 * len(sounds))
+    (folder / "avletters" / "table.csv").write_text("\n".join(lines) + "\n")
+    ends = {f"{name}offsets": np.cumsum([0, *map(len, of)]) for name, of in (("", clips), ("mfcc_", sounds))}
+    path = folder / "avletters" / "avletters_half_takes12.npz"
+    np.savez_compressed(path, video=np.concatenate(clips), mfcc=np.concatenate(sounds), **ends)
+    return folder
+
+
+def test_take_one_trains_and_take_two_is_dealt_out_like_a_chessboard(spoken: Path, tmp_path: Path) -> None:
+    letters = recipe_module("avletters")
+    table = open_table(letters.prepare(spoken, tmp_path) / "avletters" / "table.parquet")
+    parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for i in range(len(table)):
+        parts[table.cell(i, "split")].append(table.cell(i, "speaker")[0] + table.cell(i, "letter"))
+        assert (table.cell(i, "split") == "train") == (str(table.cell(i, "take")) == "1")
+    assert sorted(parts["train"]) == sorted([s + n for s in "AZ" for n in "ABC"] * letters.COPIES)
+    assert (sorted(parts["valid"]), sorted(parts["test"])) == (["AA", "AC", "ZB"], ["AB", "ZA", "ZC"])
+    letters.prepare(spoken, tmp_path / "again")
+    for file in ("table.parquet", "clips.npz"):
+        assert (tmp_path / "again" / "avletters" / file).read_bytes() == (tmp_path / "avletters" / file).read_bytes()
+
+
+def test_copies_of_clips_and_sounds_are_shifted_and_trimmed_no_further_than_told(spoken: Path, tmp_path: Path) -> None:
+    letters = recipe_module("avletters")
+    folder = letters.prepare(spoken, tmp_path) / "avletters"
+    table = open_table(folder / "table.parquet")
+    with np.load(spoken / "avletters" / letters.SOURCE) as file:
+        source = dict(file)
+    with np.load(folder / "clips.npz") as file:
+        made = dict(file)
+
+    def item(arrays: dict[str, np.ndarray], name: str, ends: str, number: int) -> np.ndarray:
+        return arrays[name][arrays[ends][number] : arrays[ends][number + 1]]
+
+    moved, cut, whole = set(), set(), set()
+    for i in range(len(table)):
+        utterance = table.cell(i, "utterance")
+        clip, was = item(made, "video", "offsets", i), item(source, "video", "offsets", utterance)
+        sound, said = item(made, "mfcc", "mfcc_offsets", i), item(source, "mfcc", "mfcc_offsets", utterance)
+        if table.cell(i, "split") != "train" or utterance not in whole:  # the first of a training utterance's rows
+            whole.add(utterance)
+            assert np.array_equal(clip, was)
+            assert np.array_equal(sound, said)
+            continue
+        first, start = int(clip[0].min()), int(sound[0, 0] - said[0, 0])
+        assert np.array_equal(clip.min((1, 2)), np.arange(first, first + len(clip)))  # frames in their order
+        assert np.array_equal(sound, said[start : start + len(sound)])
+        for lost, count in ((first, len(was)), (len(was) - first - len(clip), len(was)), (start, len(said)),
+                            (len(said) - start - len(sound), len(said))):  # fmt: skip
+            assert 0 <= lost <= round(letters.TRIM * count)
+            cut.add(lost)
+        spot = np.argwhere(clip[0] > 99)[0] - (2, 3)  # where the bright pixel, once in the middle, has gone
+        assert np.abs(spot).max() <= letters.SHIFT
+        assert (clip[:, spot[0] + 2, spot[1] + 3] == clip.max((1, 2))).all()  # all frames alike
+        moved.add(tuple(spot.tolist()))
+    assert len(moved) > 4
+    assert len(cut) > 4
+
+
+def test_strings_of_digits_say_what_is_heard(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = recipe_module("transcribe_digits")
+    monkeypatch.setattr(module, "ROWS", {"train": 12, "valid": 6, "test": 6})
+    table = open_table(module.prepare(data, tmp_path) / "transcribe_digits" / "table.parquet")
+    heard: dict[str, set[str]] = {"train": set(), "valid": set(), "test": set()}
+    for i in range(len(table)):
+        sounds, text, split = table.cell(i, "sounds"), table.cell(i, "text"), table.cell(i, "split")
+        heard[split] |= set(sounds)
+        assert text == " ".join({"0": "zero", "1": "one"}[name[0]] for name in sounds)
+        assert {name.split("_")[1] for name in sounds} == {table.cell(i, "speaker")}
+        assert 1 <= len(sounds) == table.cell(i, "digits") <= 4
+        whole = samples(io.BytesIO(table.cell(i, "audio")))
+        own = [samples(data / "fsdd" / name) for name in sounds]
+        assert 0 <= len(whole) - sum(map(len, own)) <= (len(own) + 1) * 0.1 * 8000 + 1
+        place = 0
+        for sound in own:  # each as it is, after the one before
+            place = next(at for at in range(place, len(whole)) if (whole[at : at + len(sound)] == sound).all())
+            place += len(sound)
+    assert [table.column("split").count(part) for part in heard] == [12, 6, 6]
+    assert not heard["train"] & heard["valid"]
+    assert not (heard["train"] | heard["valid"]) & heard["test"]
+    again = module.prepare(data, tmp_path / "again") / "transcribe_digits" / "table.parquet"
+    assert again.read_bytes() == (tmp_path / "transcribe_digits" / "table.parquet").read_bytes()
+
+
+def samples(file: Path | io.BytesIO) -> np.ndarray:
+    with wave.open(str(file) if isinstance(file, Path) else file, "rb") as sound:
+        return np.frombuffer(sound.readframes(sound.getnframes()), "<i2")

@@ -17,6 +17,7 @@ __all__ = [
     "UserError",
     "__version__",
     "baselines",
+    "chat",
     "check",
     "compare",
     "draft",
@@ -27,10 +28,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from polymodal.api import Run, baselines, check, compare, draft, leave_out, load, make_scenes, train
+    from polymodal.api import Run, baselines, chat, check, compare, draft, leave_out, load, make_scenes, train
     from polymodal.core.errors import RunError, SpecError, TableError, UserError
 
-_FACE = ("Run", "baselines", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train")
+_FACE = ("Run", "baselines", "chat", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train")
 _PLACES = dict.fromkeys(_FACE, "polymodal.api")
 _PLACES |= dict.fromkeys(("RunError", "SpecError", "TableError", "UserError"), "polymodal.core.errors")
 

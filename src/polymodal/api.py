@@ -15,9 +15,9 @@ import numpy as np
 from polymodal import assemble
 from polymodal.assemble import Assembly
 from polymodal.core import spec as specs
-from polymodal.core import yaml12
 from polymodal.core.errors import RunError, SpecError
-from polymodal.core.schema import Json
+from polymodal.core.schema import Json, check_settings
+from polymodal.core.settings import Train
 from polymodal.core.spec import Spec
 from polymodal.data.check import Inspection, inspect
 from polymodal.data.dataset import InputPlan, TargetPlan
@@ -28,6 +28,9 @@ from polymodal.data.splits import Part
 from polymodal.data.tables import open_table
 from polymodal.work import fingerprints
 from polymodal.work import folder as folders
+from polymodal.work.chat.partner import Manner
+from polymodal.work.chat.run import RunPartner
+from polymodal.work.chat.talk import Chat
 from polymodal.work.compare.compare import compare as compare_ways
 from polymodal.work.compare.plan import Options
 from polymodal.work.compare.result import Comparison
@@ -40,10 +43,12 @@ from polymodal.work.notebook import run_html
 from polymodal.work.predict import Line, predict, write
 from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
+from polymodal.work.stored import Stored
+from polymodal.work.transfer import starts_of
 from polymodal.work.trust import store
 from polymodal.work.trust.terms import make_terms
 
-__all__ = ["Run", "baselines", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train"]
+__all__ = ["Run", "baselines", "chat", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train"]
 
 
 def train(
@@ -115,19 +120,13 @@ def _free_folder(parent: Path) -> Path:
 def load(folder: str | Path, *, trust: bool = False) -> Run:
     """Open a finished run; hashes are checked. `trust` allows parts named by a dotted path, whose code is then run."""
     place = Path(folder)
-    hashes = folders.manifest(place)["files"]
-    text = folders.read_bytes(place / "spec.yaml", hashes.get("spec.yaml", "")).decode()
-    spec = specs.parse(yaml12.loads(text, str(place / "spec.yaml")))
+    stored = Stored(place)
     if not trust:
-        _refuse_code(spec, place)
-    fields = folders.read_json(place / "readers.json", hashes.get("readers.json", ""))
-    for name, digest in hashes.items():
-        if name.startswith("parts/"):
-            folders.read_bytes(place / name, digest)
-    assembly = assemble.restore(spec, fields, place / "parts")
-    weights = folders.read_tensors(place / "weights.safetensors", hashes.get("weights.safetensors", ""))
+        _refuse_code(stored.spec, place)
+    stored.parts()  # checks them
+    assembly = assemble.restore(stored.spec, stored.fields, place / "parts")
     try:
-        assembly.model.load_state_dict(weights)
+        assembly.model.load_state_dict(stored.weights)
     except RuntimeError as error:
         raise RunError(str(place), f"the weights do not fit the spec: {str(error).splitlines()[0]}") from None
     assembly.model.eval()
@@ -192,18 +191,24 @@ class Run:
         """What is kept of validation rows to judge confidence by, by task; nothing in a run of an older version."""
         return store.load(self.folder, folders.manifest(self.folder)["files"])
 
-    def evaluate(self, data: Any, *, withheld: bool = True, abstain: float | None = None,
+    def evaluate(self, data: Any, *, withheld: bool = True, abstain: float | None = None, clip: str | None = None,
                  quiet: bool = True) -> Evaluation:  # fmt: skip
         """Measure the run on a table with targets. `evaluate(...).json()` is what the command line prints.
 
         `abstain`: also the share of rows that `predict(..., abstain=...)` answers, and the accuracy among them.
+        `clip`: a folder or hub name of a model like CLIP, by which sentences are judged beside their pictures.
         """
         terms = make_terms(self.assembly, self.witnesses, self.folder, abstain=abstain)
         part = self._part(data)
         with Display(quiet).bar("scoring", len(part.rows)) as bar:
-            return evaluate(self.assembly, part, self.runtime, Ledger(), withheld=withheld, step=bar.advance,
-                            trust=self.witnesses, thresholds=terms.thresholds,
-                            train=fingerprints.load(self.folder))  # fmt: skip
+            found = evaluate(self.assembly, part, self.runtime, Ledger(), withheld=withheld, step=bar.advance,
+                             trust=self.witnesses, thresholds=terms.thresholds,
+                             train=fingerprints.load(self.folder))  # fmt: skip
+        if clip is not None:
+            from polymodal.work.clip import add_clip
+
+            add_clip(self.assembly, found, part, clip)
+        return found
 
     def leave_out(self, column: str, *, out: str | Path, data: Any = None, folds: int | None = None,
                   quiet: bool = True) -> LeftOut:  # fmt: skip
@@ -211,9 +216,11 @@ class Run:
         return leave_out(data, spec=self.spec, column=column, out=out, folds=folds, quiet=quiet)
 
     def predict(self, data: Any, *, out: str | Path | None = None, keep: bool = False, on_bad: str | None = None,
-                sets: float | None = None, abstain: float | None = None,
+                sets: float | None = None, abstain: float | None = None, respond: dict[str, Json] | None = None,
                 quiet: bool = True) -> list[Line] | int:  # fmt: skip
         """One answer per row, in order: a list of dicts, or the number of rows written when `out` names a file.
+
+        `respond`: how to answer this time, for tasks that say sentences: `{"search": "beam", "beams": 5}`.
 
         `sets`: besides, a set of classes or an interval that holds the truth in this share of rows. `abstain`: the
         accuracy wanted among the rows that are answered; those of too little confidence are left empty.
@@ -225,8 +232,17 @@ class Run:
         part = self._part(data)
         with display.bar("predicting", len(part.rows)) as bar:
             lines = predict(self.assembly, part, self.runtime, Ledger(), on_bad=on_bad, keep=keep, step=bar.advance,
-                            terms=terms)  # fmt: skip
+                            terms=terms, respond=respond)  # fmt: skip
             return list(lines) if out is None else write(lines, Path(out))
+
+    def chat(self, *, temperature: float | None = None, top_p: float | None = None, max_tokens: int | None = None,
+             seed: int = 0) -> Chat:  # fmt: skip
+        """A conversation: `attach("cat.jpg", "photo")`, then `say("what colour?")`; see `docs/chat.md`.
+
+        With a `temperature` or a `top_p` sentences are drawn by lot, from `seed`; else they are said as trained.
+        """
+        manner = Manner(temperature, top_p, max_tokens, seed).check()
+        return Chat(RunPartner(self.assembly, self.runtime, manner))
 
     def _part(self, data: Any) -> Part:
         table = open_table(data, root=self.spec.data.root, encoding=self.spec.data.encoding)
@@ -312,6 +328,19 @@ def compare(
     return compare_ways(plan, table, Path(out), options, Display(quiet))
 
 
+def chat(model: str, *, temperature: float | None = None, top_p: float | None = None, max_tokens: int | None = None,
+         seed: int = 0, device: str = "auto") -> Chat:  # fmt: skip
+    """A conversation with a vision-language model of transformers, by hub name or folder; `Run.chat` is one with a run.
+
+    Answers are the likeliest words, or drawn by lot, from `seed`, with a `temperature` or a `top_p`. Raises UserError.
+    """
+    from polymodal.work.chat.vision import VisionPartner
+
+    manner = Manner(temperature, top_p, max_tokens, seed).check()
+    runtime = Runtime(Train(**check_settings(Train, {"device": device}, "chat")))
+    return Chat(VisionPartner(str(model), runtime, manner))
+
+
 def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | None = None,
           target: str | Sequence[str] | None = None) -> Inspection:  # fmt: skip
     """Read every cell of a table; what was found has `.json()` and prints as text.
@@ -328,7 +357,7 @@ def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | No
     table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
     parts = open_parts(plan, table)
     with tempfile.TemporaryDirectory() as files:
-        readers, targets = assemble.fit_readers(plan, parts["train"], Path(files))
+        readers, targets = assemble.fit_readers(plan, parts["train"], Path(files), starts_of(plan))
     inputs = {n: InputPlan(readers[n], one.columns) for n, one in plan.inputs.items()}
     answers = {n: TargetPlan(targets[n], one.columns) for n, one in plan.tasks.items()}
     return inspect(parts["train"].table, parts=parts, inputs=inputs, targets=answers)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from polymodal.assemble_tasks import decides, make_objectives, make_tasks
+from polymodal.assemble_extras import NO_STARTS, Starts, dress, input_folder, known_fields, parameter_groups
+from polymodal.assemble_tasks import decides, make_objectives, make_tasks, task_folder
 from polymodal.core import catalog
 from polymodal.core.build import build, placing
 from polymodal.core.contracts import Field, Reader, TargetReader
-from polymodal.core.errors import SpecError
 from polymodal.core.schema import Json
 from polymodal.core.seeds import derive, generator
-from polymodal.core.settings import Lora
 from polymodal.core.spec import InputSpec, PartSpec, Spec, TaskSpec, validate
+from polymodal.core.spec_extras import source_of
 from polymodal.data.cache import Cache
 from polymodal.data.dataset import Dataset, InputPlan, TargetPlan
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part
 from polymodal.modalities.stacked import Stacked
 from polymodal.model import Model
+
+__all__ = ["Assembly", "fit", "fit_readers", "make_model", "make_readers", "parameter_groups", "restore"]
 
 DRAWN = 4096  # rows by lot that readers see first when they are fitted
 
@@ -54,12 +55,12 @@ def make_readers(spec: Spec, files: Path) -> tuple[dict[str, Reader], dict[str, 
     """Unfitted readers of inputs and targets. What an encoder wants of its reader gives way to what the user set."""
     readers = {}
     for name, one in spec.inputs.items():
-        own = _folder(files, name)
+        own = input_folder(files, name)
         encoder: Any = catalog.load(one.encoder.kind, one.encoder.type, f"{one.encoder.where}.type")
         with placing(one.encoder.where):
             wanted = encoder.wants(one.encoder.settings, own)
         readers[name] = _stacked(one, wanted) if one.stack else _reader(one.reader, wanted)
-    return readers, {name: build(target_part(task)) for name, task in spec.tasks.items()}
+    return readers, {name: build(target_part(task, task_folder(files, name))) for name, task in spec.tasks.items()}
 
 
 def _reader(part: PartSpec, wanted: Json) -> Reader:
@@ -72,12 +73,13 @@ def _stacked(one: InputSpec, wanted: Json) -> Any:
                        {n: m.columns for n, m in one.stack.items()})  # fmt: skip
 
 
-def target_part(task: TaskSpec) -> PartSpec:
-    """The reader of a task's target: the one the spec names, or the task's own choice."""
+def target_part(task: TaskSpec, files: Path) -> PartSpec:
+    """The reader of a task's target: the one the spec names, or the task's own choice; `files` are the task's."""
     if task.reader is not None:
         return task.reader
     cls: Any = catalog.load("task", task.part.type, f"{task.part.where}.type")
-    name, settings = cls.target(task.part.settings)
+    with placing(task.part.where):
+        name, settings = cls.target(task.part.settings, files)
     return PartSpec("target", name, settings, f"{task.part.where}.reader")
 
 
@@ -93,18 +95,31 @@ def make_dataset(spec: Spec, readers: dict[str, Reader], targets: dict[str, Targ
     return Dataset(part, inputs, plans, on_bad=on_bad or spec.data.on_bad, ledger=ledger, cache=cache, drop=drop)
 
 
-def fit_readers(spec: Spec, part: Part, files: Path) -> tuple[dict[str, Reader], dict[str, TargetReader]]:
-    """Readers of inputs and targets, fitted on the training rows."""
+def fit_readers(spec: Spec, part: Part, files: Path,
+                starts: Starts = NO_STARTS) -> tuple[dict[str, Reader], dict[str, TargetReader]]:  # fmt: skip
+    """Readers of inputs and targets, fitted on the training rows; those that come with a part, as they were."""
+    for start in starts.values():
+        start.install(files)
     readers, targets = make_readers(spec, files)
     part = Part(part.table, _for_fitting(part.rows, spec.train.seed))
     dataset = make_dataset(spec, readers, targets, part, Ledger(), None)
+    known = known_fields(spec, starts)
     for name, target in targets.items():
         with placing(f"tasks.{name}"):
-            target.fit(dataset.target_cells(name))
+            _fit(target, known["targets"].get(name), dataset.target_cells(name))
     for name, reader in readers.items():
         with placing(f"inputs.{name}"):
-            reader.fit(dataset.cells(name))
+            _fit(reader, known["inputs"].get(name), dataset.cells(name))
     return readers, targets
+
+
+def _fit(reader: Any, known: Field | None, cells: Iterable[object]) -> None:
+    if known is None:
+        reader.fit(cells)
+    elif hasattr(reader, "adopt"):
+        reader.adopt(cells, known)
+    else:
+        reader.field = known
 
 
 def _for_fitting(rows: np.ndarray, seed: int) -> np.ndarray:
@@ -114,11 +129,12 @@ def _for_fitting(rows: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate([mixed[:DRAWN], np.sort(mixed[DRAWN:])])
 
 
-def fit(spec: Spec, part: Part, files: Path) -> Assembly:
-    """A new assembly: readers fitted on the training part, a model with fresh (or published) weights."""
+def fit(spec: Spec, part: Part, files: Path, starts: Starts = NO_STARTS) -> Assembly:
+    """A new assembly: readers fitted on the training part, a model with fresh weights, published ones, or `starts`."""
     validate(spec)
-    readers, targets = fit_readers(spec, part, files)
-    return Assembly(spec, readers, targets, make_model(spec, readers, targets, files, fresh=True), files)
+    readers, targets = fit_readers(spec, part, files, starts)
+    model = make_model(spec, readers, targets, files, fresh=True, starts=starts)
+    return Assembly(spec, readers, targets, model, files)
 
 
 def known_readers(spec: Spec, fields: dict[str, dict[str, Field]],
@@ -138,80 +154,46 @@ def fields_of(readers: dict[str, Reader], targets: dict[str, TargetReader]) -> d
     return {kind: {n: r.field or {} for n, r in group.items()} for kind, group in groups.items()}
 
 
-def restore(spec: Spec, fields: dict[str, dict[str, Field]], files: Path, *, fresh: bool = False) -> Assembly:
-    """The assembly of a stored run; its weights are loaded by whoever calls this."""
+def restore(spec: Spec, fields: dict[str, dict[str, Field]], files: Path, *, fresh: bool = False,
+            starts: Starts = NO_STARTS) -> Assembly:  # fmt: skip
+    """The assembly of a stored run; its weights are loaded by whoever calls this, unless it begins `fresh`."""
     validate(spec)
     readers, targets = known_readers(spec, fields, files)
-    return Assembly(spec, readers, targets, make_model(spec, readers, targets, files, fresh=fresh), files)
+    model = make_model(spec, readers, targets, files, fresh=fresh, starts=starts)
+    return Assembly(spec, readers, targets, model, files)
 
 
 def make_model(spec: Spec, readers: dict[str, Reader], targets: dict[str, TargetReader], files: Path,
-               *, fresh: bool) -> Model:  # fmt: skip
-    """The model of a spec. The same seed gives the same weights; the global random state is left as it was."""
+               *, fresh: bool, starts: Starts = NO_STARTS) -> Model:  # fmt: skip
+    """The model of a spec. The same seed gives the same weights; the global random state is left as it was.
+
+    Parts begin with published weights, or those in `starts`, when the model is `fresh`.
+    """
     with torch.random.fork_rng(devices=[]):
         encoders = {}
         for name, one in spec.inputs.items():
             torch.manual_seed(derive(spec.train.seed, "encoder", name))
-            encoders[name] = _encoder(one, readers[name].field or {}, _folder(files, name), fresh)
+            encoders[name] = _encoder(one, readers[name].field or {}, input_folder(files, name), fresh)
         torch.manual_seed(derive(spec.train.seed, "model"))
         width = spec.model.width or max(e.width for e in encoders.values())
         wired: dict[str, Any] = {"inputs": tuple(spec.inputs), "width": width}
         attention = build(spec.attention, **wired) if spec.attention else None
         fusion = build(spec.fusion, **wired) if spec.fusion and not decides(spec.fusion) else None
         known = {n: reader.field or {} for n, reader in targets.items()}
-        tasks = make_tasks(spec, known, width, fusion)
+        read = {n: {**(r.field or {}), "covers": getattr(encoders[n], "covers", 1)} for n, r in readers.items()}
+        tasks = make_tasks(spec, known, width, fusion, read, files, fresh)
         columns = {n: 1 if readers[n].record else len(one.columns) for n, one in spec.inputs.items()}
-        frozen = frozenset(n for n, e in encoders.items() if not any(p.requires_grad for p in e.parameters()))
-        return Model(encoders=encoders, columns=columns, width=width, tasks=tasks, attention=attention,
-                     fusion=fusion, frozen=frozen, **make_objectives(spec, known, width))  # fmt: skip
-
-
-def _folder(files: Path, name: str) -> Path:
-    from polymodal.model import key
-
-    return files / key(name)
+        objectives: dict[str, Any] = {**make_objectives(spec, known, width, read, files)}
+        model = Model(encoders=encoders, columns=columns, width=width, tasks=tasks, attention=attention,
+                      fusion=fusion, **objectives)  # fmt: skip
+        dress(spec, model, starts, fresh=fresh)
+    return model
 
 
 def _encoder(one: InputSpec, field: Field, files: Path, fresh: bool) -> Any:
     encoder = build(one.encoder, field=field, files=files)
     load: Callable[[], None] | None = getattr(encoder, "load_pretrained", None)
-    if fresh and load is not None:
+    if fresh and load is not None and source_of(one.encoder) is None:
         with placing(one.encoder.where):
             load()
-    extras = one.encoder.extras
-    if extras.get("freeze"):
-        encoder.requires_grad_(False)
-    if extras.get("lora"):
-        _add_lora(encoder, extras["lora"], one.encoder.where)
     return encoder
-
-
-def _add_lora(encoder: nn.Module, settings: Json, where: str) -> None:
-    """Freeze the encoder and put low-rank adapters beside its linear layers (from outside: the encoder never knows)."""
-    catalog.need("peft", f"{where}.lora")
-    from peft import LoraConfig, inject_adapter_in_model
-
-    lora = Lora(**settings) if isinstance(settings, dict) else Lora()
-    linear = [n for n, m in encoder.named_modules() if isinstance(m, nn.Linear)]
-    targets = linear if lora.targets is None else [n for n in linear if any(n.endswith(t) for t in lora.targets)]
-    if not linear:
-        raise SpecError(f"{where}.lora", "this encoder has no linear layers for adapters", advice="lr, or freeze: true")
-    if not targets:
-        ends = sorted({n.rpartition(".")[2] for n in linear})
-        raise SpecError(
-            f"{where}.lora.targets", "no linear layer has such a name", given=lora.targets, advice=str(ends)
-        )
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)  # type: ignore[arg-type]
-    inject_adapter_in_model(config, encoder)
-
-
-def parameter_groups(model: Model, spec: Spec) -> list[dict[str, Any]]:
-    """Groups for the optimiser: an encoder's own learning rate; no weight decay on biases, norms and other vectors."""
-    rates = {id(p): float(spec.inputs[n].encoder.extras.get("lr") or spec.train.lr)
-             for n, e in model.encoders.items() for p in e.parameters()}  # fmt: skip
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in model.parameters():
-        if p.requires_grad:
-            decay = spec.train.weight_decay if p.ndim > 1 else 0.0
-            groups.setdefault((rates.get(id(p), spec.train.lr), decay), []).append(p)
-    return [{"params": ps, "lr": lr, "peak": lr, "weight_decay": decay} for (lr, decay), ps in groups.items()]

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--no-withheld", action="store_true", help="skip measuring with each input withheld")
     evaluate.add_argument("--report", help="write an HTML report to this folder")
     evaluate.add_argument("--abstain", type=float, metavar="LEVEL", help="also measure `predict --abstain LEVEL`")
+    evaluate.add_argument("--clip", metavar="MODEL", help="also judge sentences beside their pictures by this model")
 
     predict = command("predict", "one answer per row, in order")
     _run_and_table(predict)
@@ -123,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--sets", type=float, metavar="LEVEL", help=sets)
     abstain = "answer only rows sure enough that this share of the answers is right (0.95)"
     predict.add_argument("--abstain", type=float, metavar="LEVEL", help=abstain)
+    predict.add_argument("--respond", action="append", default=[], metavar="OPTION=VALUE",
+                         help="how to say sentences: search=beam, beams=5, top_p=0.9, … (repeatable)")  # fmt: skip
 
     baselines = command("baselines", "simple models on the training rows of a spec, measured on its test rows")
     baselines.add_argument("spec", help="YAML file")
@@ -151,6 +154,17 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--no-noise", action="store_true", help="do not measure robustness to noise")
     compare.add_argument("--json", action="store_true", help="print one JSON object")
     compare.add_argument("--quiet", action="store_true")
+
+    chat = command("chat", "talk to a run, or to a vision-language model; lines come from the terminal or a pipe")
+    chat.add_argument("run", nargs="?", metavar="RUN", help="the run folder; not with --model")
+    chat.add_argument("given", nargs="*", metavar="NAME=WHAT", help="what is attached at first: photo=cat.jpg")
+    chat.add_argument("--model", metavar="NAME", help="a vision-language model of transformers, hub name or folder")
+    chat.add_argument("--attach", action="append", default=[], metavar="NAME=WHAT", help="the same (repeatable)")
+    chat.add_argument("--temperature", type=float, help="draw words by lot: above 1 bolder, below 1 safer")
+    chat.add_argument("--top-p", type=float, help="draw among the likeliest words that have this share of probability")
+    chat.add_argument("--max-tokens", type=int, help="the longest answer (a run: as trained; a model: 256)")
+    chat.add_argument("--seed", type=int, default=0, help="of the lot (0)")
+    chat.add_argument("--trust", action="store_true", help="allow parts named by a dotted path (their code is run)")
 
     parts = command("parts", "every part in the catalogue, with its parameters")
     parts.add_argument("kind", nargs="?", help="reader, encoder.image, fusion, task, ...")

@@ -131,8 +131,9 @@ def evaluate(options: Namespace) -> None:
     if options.table is None:
         raise UserError("TABLE", "is needed", advice="polymodal evaluate run rows.csv")
     found = load(options.run, trust=options.trust).evaluate(
-        options.table, withheld=not options.no_withheld, abstain=options.abstain, quiet=options.quiet
-    )
+        options.table, withheld=not options.no_withheld, abstain=options.abstain, clip=options.clip,
+        quiet=options.quiet,
+    )  # fmt: skip
     if options.report:
         from polymodal.work.report import write_report
 
@@ -166,10 +167,12 @@ def _leave_out(options: Namespace) -> None:
 
 def predict(options: Namespace) -> None:
     from polymodal.api import load
+    from polymodal.core import spec as specs
 
     run = load(options.run, trust=options.trust)
     rows = run.predict(options.table, out=options.out, keep=options.keep, on_bad=options.on_bad, sets=options.sets,
-                       abstain=options.abstain, quiet=options.quiet)  # fmt: skip
+                       abstain=options.abstain, respond=specs.override({}, options.respond),
+                       quiet=options.quiet)  # fmt: skip
     print(f"{options.out}: {rows} rows", file=sys.stderr)
 
 
@@ -197,6 +200,27 @@ def compare(options: Namespace) -> None:
                         baselines=simple, end_to_end=options.end_to_end, quiet=options.quiet)  # fmt: skip
     print(_one_line(found.json()) if options.json else found.text())
     print(f"report: {Path(options.out) / 'report.html'}", file=sys.stderr)
+
+
+def chat(options: Namespace) -> None:
+    from polymodal import api
+
+    given = [*options.given, *options.attach]
+    manner = {"temperature": options.temperature, "top_p": options.top_p, "max_tokens": options.max_tokens,
+              "seed": options.seed}  # fmt: skip
+    if options.model is not None:
+        talk = api.chat(options.model, **manner)
+        given = [*([options.run] if options.run else []), *given]
+    elif options.run is None:
+        raise UserError("chat", "needs a run or a model", advice="polymodal chat RUN, or --model NAME")
+    else:
+        talk = api.load(options.run, trust=options.trust).chat(**manner)
+    for one in given:
+        name, _, what = one.rpartition("=") if options.model is not None else one.partition("=")
+        if options.model is None and not what:
+            raise UserError("--attach", "needs NAME=WHAT", given=one, advice="photo=cat.jpg")
+        talk.attach(what, name or None)
+    talk.loop()
 
 
 def _names(given: list[str]) -> list[Json]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,14 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from polymodal.core.contracts import Gather, Paced
+from polymodal.core.layers import Hold, resting
+from polymodal.core.names import key
 from polymodal.core.streams import Answer, Batch, Cells, Notes, Outputs, Stream, Streams, Target, pool
 
 Recall = Callable[[str, Cells], Stream | None]  # what a frozen encoder said of these cells before, where it is known
-
-
-def key(name: str) -> str:
-    """A free name as a key of `nn.ModuleDict`, which allows neither dots nor the names of its own methods."""
-    return "_" + quote(name, safe="").replace(".", "%2E")
 
 
 class Named(nn.Module):
@@ -62,9 +58,10 @@ class Entry(nn.Module):
 class Model(nn.Module):
     """Encoders, the common width, attention, fusion and tasks, wired by `assemble`; knows no part by name.
 
-    `frozen` names the inputs whose encoders are never trained: they stay in eval and keep no gradients. Without a
+    `frozen` names the inputs whose encoders are never trained: they stay in eval and keep no gradients. `holds` are
+    parts that are frozen, some of them until an epoch; what of them does not learn stays in eval too. Without a
     fusion the fused stream is the mean of the real tokens of the only input; of several there is none, for tasks that
-    read streams. `align` and `balance` see the streams in training only.
+    read streams. `align` and `balance` see the streams in training only; `weigh` is asked by the training.
     """
 
     def __init__(
@@ -78,6 +75,7 @@ class Model(nn.Module):
         fusion: nn.Module | None = None,
         align: nn.Module | None = None,
         balance: nn.Module | None = None,
+        weigh: nn.Module | None = None,
         frozen: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
@@ -86,13 +84,14 @@ class Model(nn.Module):
         entries = {n: Entry(width_in=e.width, width=width, columns=columns[n], maps=maps) for n, e in encoders.items()}
         self.entries = Named(entries)
         self.attention, self.fusion, self.frozen = attention, fusion, frozen
-        self.align, self.balance = align, balance
+        self.align, self.balance, self.weigh = align, balance, weigh
         self.recall: Recall | None = None
+        self.holds: tuple[Hold, ...] = ()
 
     def train(self, mode: bool = True) -> Model:
         super().train(mode)
-        for name in self.frozen:
-            self.encoders[name].eval()
+        for part in [self.encoders[name] for name in self.frozen] + [m for h in self.holds for m in resting(h.module)]:
+            part.eval()
         return self
 
     def encode(self, inputs: dict[str, Cells]) -> Streams:
@@ -112,27 +111,59 @@ class Model(nn.Module):
         return found | self.encode({n: cells for n, cells in inputs.items() if n not in found})
 
     def forward(
-        self, batch: Batch, *, gather: Gather | None = None, encoded: Streams | None = None, respond: bool = False
-    ) -> Outputs:
-        """Answers and, where there are targets, losses [B] per row. `encoded` skips the encoders; `respond` decodes."""
+        self, batch: Batch, *, gather: Gather | None = None, encoded: Streams | None = None, respond: bool = False,
+        options: dict[str, Any] | None = None, tasks: Collection[str] | None = None,
+    ) -> Outputs:  # fmt: skip
+        """Answers and, where there are targets, losses [B] per row.
+
+        `encoded` skips the encoders; `respond` answers as the model does in use, with these `options`; `tasks` are
+        those that are asked, all when not given.
+        """
         shared = self.recalled(batch.inputs) if encoded is None else encoded
-        seen: dict[int, tuple[dict[str, Cells], Streams, Stream | None, Notes]] = {}  # by what a task has prepared
+        seen: dict[int, Joined] = {}  # by what a task has prepared
         answers: dict[str, Answer] = {}
         losses: dict[str, Tensor] = {}
+        asked: dict[str, Target] = {}
         learned = batch.targets if self.training and not respond else None
         weigh = self.balance.joint if learned is not None and isinstance(self.balance, Paced) else _as_it_is
         for name, task in self.tasks.items():
-            target = batch.targets.get(name)
-            inputs = batch.inputs if respond else task.prepare(batch.inputs, target, batch.key)
+            if tasks is not None and name not in tasks:
+                continue
+            poses = getattr(task, "poses", False)
+            inputs, target = batch.inputs, batch.targets.get(name)
+            if poses or not respond:
+                inputs, target = task.prepare(inputs, target, batch.key)
             if id(inputs) not in seen:
-                changed = {n: cells for n, cells in inputs.items() if cells is not batch.inputs[n]}
-                seen[id(inputs)] = (inputs, *self.join(shared | self.encode(changed), inputs, learned, gather))
-            _, streams, fused, _ = seen[id(inputs)]
-            answers[name] = task.respond(streams, fused) if respond else task(streams, fused, target)
-            if target is not None and not respond:
-                losses[name] = weigh(task.loss(answers[name], target, gather))
-        _, streams, fused, notes = next(iter(seen.values()))
-        return Outputs(shared, streams, fused, answers, losses, notes)
+                seen[id(inputs)] = self._joined(batch, inputs, shared, learned, gather)
+            _, _, streams, fused, _ = seen[id(inputs)]
+            if not respond:
+                answers[name] = task(streams, fused, target)
+            else:
+                how = {"key": batch.key, **(options or {})} if getattr(task, "draws", False) else {}
+                answers[name] = task.respond(streams, fused, **how, **({"asked": target} if poses else {}))
+            if target is not None and name in batch.targets:
+                forced = respond and getattr(task, "forced", False)
+                said = task(streams, fused, target) if forced else answers[name]
+                losses[name] = weigh(task.loss(said, target, gather))
+                asked[name] = target
+        if id(batch.inputs) not in seen and learned is not None and (self.align is not None or self.balance is not None):
+            seen[id(batch.inputs)] = self._joined(batch, batch.inputs, shared, learned, gather)
+        first, entered = next(iter(seen.values())), tuple([one.entered for one in seen.values()])
+        plain = seen.get(id(batch.inputs), first)
+        _, _, streams, fused, _ = plain if respond else first
+        return Outputs(shared, streams, fused, answers, losses, plain.notes, asked, entered)
+
+    def _joined(
+        self, batch: Batch, inputs: dict[str, Cells], shared: Streams, learned: dict[str, Target] | None,
+        gather: Gather | None,
+    ) -> Joined:  # fmt: skip
+        """Inputs as a task has prepared them, encoded where their data is new; others learn from them as they are."""
+        changed = {n: cells for n, cells in inputs.items() if cells.data is not batch.inputs[n].data}
+        entered = self.enter(shared | self.encode(changed), inputs)
+        if self.weigh is not None and learned is not None:
+            entered = {n: _with_gradient(stream) for n, stream in entered.items()}
+        learned = learned if inputs is batch.inputs else None
+        return Joined(inputs, entered, *self._join(entered, inputs, learned, gather))
 
     def enter(self, encoded: Streams, inputs: dict[str, Cells]) -> Streams:
         """Encoded cells -> streams of B rows at the common width."""
@@ -143,8 +174,12 @@ class Model(nn.Module):
         gather: Gather | None = None,
     ) -> tuple[Streams, Stream | None, Notes]:  # fmt: skip
         """Encoded cells -> streams of B rows at the common width, attended, and fused; `learned` are targets."""
-        entered = streams = self.enter(encoded, inputs)
-        notes = []
+        return self._join(self.enter(encoded, inputs), inputs, learned, gather)
+
+    def _join(
+        self, entered: Streams, inputs: dict[str, Cells], learned: dict[str, Target] | None, gather: Gather | None
+    ) -> tuple[Streams, Stream | None, Notes]:
+        streams, notes = entered, []
         if self.balance is not None and learned is not None:
             streams, balancing = self.balance(entered, learned, gather)
             notes.append(balancing)
@@ -157,6 +192,22 @@ class Model(nn.Module):
             return streams, _only(streams), _together(notes)
         fused, fusing = self.fusion(streams)
         return streams, fused, _together([*notes, fusing])
+
+
+class Joined(NamedTuple):
+    """Inputs on their way: as cells, at the common width, attended, fused."""
+
+    inputs: dict[str, Cells]
+    entered: Streams
+    streams: Streams
+    fused: Stream | None
+    notes: Notes
+
+
+def _with_gradient(stream: Stream) -> Stream:
+    """The stream, through which a gradient can be asked for even where nothing before it learns."""
+    tokens = stream.tokens
+    return stream if tokens.requires_grad else stream._replace(tokens=tokens.detach().requires_grad_())
 
 
 def _only(streams: Streams) -> Stream | None:

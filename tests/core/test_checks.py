@@ -589,11 +589,11 @@ class Guess(nn.Module):
         self.head = nn.Linear(WIDTH, 1)
 
     @staticmethod
-    def target(settings):
+    def target(settings, files):
         return "number", {}
 
     def prepare(self, inputs, target, key):
-        return inputs
+        return inputs, target
 
     def forward(self, streams, fused, target):
         return {"y": self.head(pool(fused.tokens, fused.mask))[:, 0]}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.modalities.text.clean import clean
+from polymodal.core.clean import clean
 from polymodal.modalities.text.stopwords import CHINESE, ENGLISH, pattern
 
 TEXTS = st.one_of(

@@ -26,6 +26,7 @@ from polymodal.simple.linear import LinearTable
 from polymodal.simple.machine import Machine
 from polymodal.simple.majority import Majority
 from polymodal.simple.mel_svm import MelSVM, statistics
+from polymodal.simple.same_text import SameText
 from polymodal.simple.tfidf import Tfidf
 
 G = np.random.default_rng(0)
@@ -208,6 +209,27 @@ def test_tfidf_is_that_of_sklearn() -> None:
     t = y + 0.5
     found = made.fit(features, of_value(t))(made.features(text_block(test)))
     np.testing.assert_allclose(found["value"], Ridge(alpha=1 / 3.0).fit(x.toarray(), t).predict(z.toarray()), atol=2e-3)
+
+
+def test_the_same_text_gets_the_answers_it_had() -> None:
+    train = ["what colour", "What  colour", "what colour", "how many", None]
+    y = np.array([0, 0, 1, 2, 2])
+    made = SameText(types={"q": "text", "p": "image"}, prior=0.5)
+    features = made.features(renamed(text_block(train), "q"))
+    test = made.features(renamed(text_block(["WHAT colour", "who", None]), "q"))
+    shares = np.bincount(y, minlength=4) / 5
+    expected = np.array([(np.array([2, 1, 0, 0]) + 0.5 * shares) / 3.5, shares, (np.eye(4)[2] + 0.5 * shares) / 1.5])
+    np.testing.assert_allclose(probabilities(made.fit(features, of_class(y, 4))(test)), expected, atol=1e-12)
+    t = np.array([1.0, 2.0, 6.0, 0.0, 1.0])
+    means = [(9 + 0.5 * 2) / 3.5, 2.0, (1 + 0.5 * 2) / 1.5]
+    np.testing.assert_allclose(made.fit(features, of_value(t))(test)["value"], means)
+    several = np.array([[1, 0], [1, 0], [0, 0], [0, 1], [1, 1]], bool)
+    odds = made.fit(features, Goal("classes", several, 2, lambda found, rows: 0.0))(test)["logits"]
+    np.testing.assert_allclose(1 / (1 + np.exp(-odds[0])), (np.array([2, 0]) + 0.5 * np.array([0.6, 0.4])) / 3.5)
+
+
+def renamed(block: Block, name: str) -> Block:
+    return block._replace(inputs={name: given for given in block.inputs.values()})
 
 
 def test_all_texts_of_a_row_are_one() -> None:

@@ -1,6 +1,7 @@
 """Classification as a task: contract, weights, predictions in the user's terms, measures by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,8 +87,8 @@ def test_the_catalogue_and_the_spec() -> None:
     for bad in ({"class_weights": "even"}, {"class_weights": {"a": -1.0}}, {"focal": -1.0}, {"separator": ""}):
         with pytest.raises(SpecError):
             check_settings(Classify, bad, "tasks.t")
-    assert Classify.target({}) == ("label", {})
-    assert Classify.target({"multi": True, "separator": ";"}) == ("labels", {"separator": ";"})
+    assert Classify.target({}, Path()) == ("label", {})
+    assert Classify.target({"multi": True, "separator": ";"}, Path()) == ("labels", {"separator": ";"})
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

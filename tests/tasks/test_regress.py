@@ -1,5 +1,7 @@
 """Regression as a task: units, logarithms, losses and measures."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,7 @@ def test_contract(log: bool, settings: dict) -> None:
 def test_the_catalogue_and_the_spec() -> None:
     assert catalog.load("task", "regress", "type") is Regress
     assert set(settable(Regress)) == {"log", "hidden", "dropout", "norm", "loss"}
-    assert Regress.target({"log": True, "hidden": 3}) == ("number", {"log": True})
+    assert Regress.target({"log": True, "hidden": 3}, Path()) == ("number", {"log": True})
 
 
 @pytest.mark.parametrize(("name", "torch_loss"), [("mse", F.mse_loss), ("mae", F.l1_loss), ("huber", F.huber_loss)])

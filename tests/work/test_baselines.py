@@ -56,7 +56,7 @@ def test_the_rows_are_those_of_the_model(tmp_path: Path) -> None:
     one = plan({"label": "classify"})
     ours = polymodal.train(table, spec=one, out=tmp_path / "run", quiet=True).evaluate(table)
     found = polymodal.baselines(table, spec=one, settings=QUICK)
-    assert list(found) == ["majority", "linear", "boosted_trees", "tfidf", "frozen_trees"]
+    assert list(found) == ["majority", "linear", "boosted_trees", "same_text", "tfidf", "frozen_trees"]
     test = [r for r in ours.tasks["label"].rows if r % 4 == 0]
     assert test == [r for r in range(0, 80, 4) if r not in (0, 4)]
     for evaluation in found.values():
@@ -276,7 +276,7 @@ def test_the_command_prints_one_object(trained: Trained, shell: Shell, tmp_path:
     quickly = ("boosted_trees.leaves=[3]", "mel_svm.segments=2", "frozen_trees.iterations=5")
     done = shell.works("baselines", path, "--json", *(f"--give={given}" for given in quickly))
     found = json.loads(done.out)["baselines"]
-    assert list(found) == ["majority", "linear", "boosted_trees", "tfidf", "mel_svm", "frozen_trees"]
+    assert list(found) == ["majority", "linear", "boosted_trees", "same_text", "tfidf", "mel_svm", "frozen_trees"]
     for one in found.values():
         assert one.keys() == {"rows", "tasks", "ledger"}
         assert one["rows"] == 10

@@ -18,8 +18,9 @@ def build(part: PartSpec, **wired: Any) -> Any:
     known = parameters(cls)
     given = dict(part.settings)
     for name, p in known.items():
-        if p.kind and given.get(name) is not None:
-            inner = read_part(given[name], p.kind, f"{part.where}.{name}")
+        chosen = given.get(name, p.default if isinstance(p.default, str) else None)
+        if p.kind and chosen is not None:
+            inner = read_part(chosen, p.kind, f"{part.where}.{name}")
             inner_cls = catalog.load(inner.kind, inner.type, f"{inner.where}.type")
             inner.settings.update(check_settings(inner_cls, inner.settings, inner.where))  # lists become tuples
             given[name] = build(inner, **wired)

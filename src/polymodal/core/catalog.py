@@ -99,19 +99,42 @@ PARTS: dict[str, dict[str, str]] = {
     "align": {
         "contrastive": "polymodal.objectives.contrastive:Contrastive",
     },
+    "weigh": {
+        "uncertainty": "polymodal.objectives.uncertainty:Uncertainty",
+        "gradnorm": "polymodal.objectives.gradnorm:GradNorm",
+        "dwa": "polymodal.objectives.dwa:DynamicWeightAverage",
+    },
+    "decoder": {
+        "lstm": "polymodal.decoders.recurrent:LSTMDecoder",
+        "gru": "polymodal.decoders.recurrent:GRUDecoder",
+        "transformer": "polymodal.decoders.transformer:TransformerDecoder",
+        "lm": "polymodal.decoders.lm:LanguageModel",
+    },
     "task": {
         "classify": "polymodal.tasks.classify:Classify",
         "regress": "polymodal.tasks.regress:Regress",
+        "answer": "polymodal.tasks.answer:Answer",
+        "reply": "polymodal.tasks.reply:Reply",
+        "mask": "polymodal.tasks.masked:Mask",
+        "match": "polymodal.tasks.matching:Match",
+        "caption": "polymodal.tasks.caption:Caption",
+        "transcribe": "polymodal.tasks.transcribe:Transcribe",
+        "tag": "polymodal.tasks.tag:Tag",
     },
     "target": {
         "label": "polymodal.tasks.targets:Label",
         "labels": "polymodal.tasks.targets:Labels",
         "number": "polymodal.tasks.targets:Number",
+        "answers": "polymodal.tasks.answers:Answers",
+        "anything": "polymodal.tasks.targets:Anything",
+        "sentences": "polymodal.tasks.sentences:Sentences",
+        "tags": "polymodal.tasks.tags:Tags",
     },
     "baseline": {
         "majority": "polymodal.simple.majority:Majority",
         "linear": "polymodal.simple.linear:LinearTable",
         "boosted_trees": "polymodal.simple.boosted_trees:BoostedTrees",
+        "same_text": "polymodal.simple.same_text:SameText",
         "tfidf": "polymodal.simple.tfidf:Tfidf",
         "mel_svm": "polymodal.simple.mel_svm:MelSVM",
         "frozen_trees": "polymodal.simple.frozen_trees:FrozenTrees",
@@ -195,6 +218,7 @@ EXTRAS = {
     "tensorboard": "track",
     "sklearn": "sklearn",
     "optuna": "tune",
+    "wn": "wordnet",
 }
 
 

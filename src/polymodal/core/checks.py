@@ -34,7 +34,7 @@ from polymodal.core.contracts import (
 from polymodal.core.errors import BadCell
 from polymodal.core.schema import Json
 from polymodal.core.seeds import generator
-from polymodal.core.streams import Notes, Row, Stream, Streams, Target, check_stream
+from polymodal.core.streams import Cells, Notes, Row, Stream, Streams, Target, check_stream
 
 
 def _close(one: Tensor, two: Tensor, what: str) -> None:
@@ -70,7 +70,7 @@ def _fresh(make: Callable[[], Any], contract: type) -> Any:
 
 def _check_saving(part: nn.Module, make: Callable[[], Any], run: Callable[[nn.Module], Tensor]) -> None:
     """A part built anew and given the saved weights answers the same."""
-    saved = save_tensors({k: v.contiguous() for k, v in part.state_dict().items()})
+    saved = save_tensors({k: v.clone().contiguous() for k, v in part.state_dict().items()})  # tied ones twice
     torch.manual_seed(1)
     other = make().eval()
     other.load_state_dict(load_tensors(saved))
@@ -373,13 +373,22 @@ def _same(one: dict[str, np.ndarray], two: dict[str, np.ndarray], what: str) -> 
         assert alike, f"{what}: {name} differs"
 
 
-def check_task(make: Callable[[], Any], streams: Streams, fused: Stream, target: Target) -> None:
+def check_task(
+    make: Callable[[], Any], streams: Streams, fused: Stream, target: Target, inputs: dict[str, Cells] | None = None
+) -> None:
     """Check the Task contract; `target` knows some rows and not others.
 
     Losses, weights, predictions and records per row; no influence of padding or neighbours on an answer; absent
     targets; measures under weights; gradients; saving and loading.
+
+    A task that poses its own questions needs `inputs`, cells that have become these streams: what it asks must be a
+    function of the keys, and is then what it has to answer. What padding does to it is left to its own tests.
     """
     part = _fresh(make, Task)
+    poses = getattr(part, "poses", False)
+    if poses:
+        assert inputs is not None, "give inputs: the task poses its own questions"
+        target = _check_posing(part, inputs, target)
     rows = len(fused.tokens)
     assert target.present.any(), "give at least one row with a target"
     assert not target.present.all(), "give at least one row without a target"
@@ -394,27 +403,88 @@ def check_task(make: Callable[[], Any], streams: Streams, fused: Stream, target:
     _check_gradients(part, (loss * weight).sum())
     part.eval()
     with torch.no_grad():
-        answer = part.respond(streams, fused)
+        answer = part.respond(streams, fused, **({"asked": target} if poses else {}))
         predictions = part.predict(answer, _numbered(rows))
         assert len(predictions) == rows, f"{len(predictions)} predictions for {rows} rows"
         assert all(isinstance(p, Prediction) for p in predictions), "predictions must be Prediction"
         _check_plain([p._asdict() for p in predictions], "a prediction")
-        _check_answers(part, streams, fused, answer)
+        _check_answers(part, streams, fused, answer, target if poses else None)
         _check_records(part, part.score(answer, target), int(target.present.sum()))
         _check_trust(part, answer, target)
     _check_saving(part, make, lambda p: torch.cat([v.flatten() for v in p(streams, fused, None).values()]))
 
 
-def _check_answers(part: Any, streams: Streams, fused: Stream, answer: dict[str, Tensor]) -> None:
-    """Each row is answered alike by itself, and with more padding."""
+def _check_posing(part: Any, inputs: dict[str, Cells], target: Target) -> Target:
+    """What it asks, by these keys: the same when asked again, inputs left as they were, rows as known as before."""
+    keys = torch.arange(len(target.present)) * 7919 + 1
+    kept = copy.deepcopy(inputs)
+    changed, asked = part.prepare(inputs, target, keys)
+    again, same = part.prepare(inputs, target, keys)
+    assert isinstance(asked, Target), "what is asked must be a Target"
+    assert torch.equal(asked.present, target.present), "prepare changed which rows have a target"
+    assert sorted(changed) == sorted(inputs), "prepare changed the names of the inputs"
+    _check_cells_alike(inputs, kept, "the inputs were changed in place")
+    _check_cells_alike(changed, again, "the same keys prepare other inputs")
+    assert all(torch.equal(v, same.data[k]) for k, v in asked.data.items()), "the same keys ask something else"
+    plain, none = part.prepare(inputs, None, keys)
+    _check_cells_alike(plain, inputs, "without a target the inputs must stay as they are")
+    assert none is None or not none.present.any(), "without a target no row has one"
+    return asked
+
+
+def _check_cells_alike(one: dict[str, Cells], two: dict[str, Cells], what: str) -> None:
+    for name, cells in one.items():
+        other = two[name]
+        assert torch.equal(cells.index, other.index), what
+        assert all(torch.equal(v, other.data[k]) for k, v in cells.data.items()), what
+
+
+def _check_answers(
+    part: Any, streams: Streams, fused: Stream, answer: dict[str, Tensor], posed: Target | None = None
+) -> None:
+    """Each row is answered alike by itself, and with more padding.
+
+    Arrays that have a place for every token, or for every word said, may be of other lengths; what they have in common
+    is the same, and so is every prediction.
+    """
+    predicted = part.predict(answer, _numbered(len(fused.tokens)))
     for row in range(len(fused.tokens)):
         only = torch.tensor([row])
-        alone = part.respond(_rows(streams, only), _row(fused, only))
+        asked = posed and {"asked": Target({k: v[only] for k, v in posed.data.items()}, posed.present[only])}
+        alone = part.respond(_rows(streams, only), _row(fused, only), **(asked or {}))
+        what = f"of row {row} without the others"
         for name, value in answer.items():
-            _close(alone[name][0], value[row], f"{name} of row {row} without the others")
+            _close(*_common(alone[name][0], value[row]), f"{name} {what}")
+        _check_predicted(part.predict(alone, _numbered(1)), predicted[row : row + 1], what)
+    if posed is not None:
+        return
     padded = part.respond({n: _longer(s) for n, s in streams.items()}, _longer(fused))
     for name, value in answer.items():
-        _close(padded[name], value, f"{name} after more padding")
+        _close(*_common(padded[name], value), f"{name} after more padding")
+    _check_predicted(part.predict(padded, _numbered(len(predicted))), predicted, "after more padding")
+
+
+def _common(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
+    """What two arrays of as many axes have in common, from the beginning of each."""
+    assert one.ndim == two.ndim, f"an answer has shapes {tuple(one.shape)} and {tuple(two.shape)}"
+    places = tuple(slice(min(sizes)) for sizes in zip(one.shape, two.shape, strict=True))
+    return one[places].double(), two[places].double()
+
+
+def _check_predicted(one: list[Prediction], two: list[Prediction], what: str) -> None:
+    for a, b in zip(one, two, strict=True):
+        assert _alike(a._asdict(), b._asdict()), f"the prediction {what} is {a}, not {b}"
+
+
+def _alike(one: Json, two: Json) -> bool:
+    """Whether plain values are the same, numbers that are not whole but for rounding."""
+    if isinstance(one, float) and isinstance(two, float):
+        return bool(np.isclose(one, two, rtol=1e-4, atol=1e-5, equal_nan=True))
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(_alike(one[k], two[k]) for k in one)
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(_alike, one, two))
+    return bool(one == two)
 
 
 def _check_records(part: Any, records: dict[str, np.ndarray], known: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from polymodal.core.schema import Json
 from polymodal.core.seeds import Rng
 
 if TYPE_CHECKING:  # readers import this file and stay free of torch
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from polymodal.core.streams import Answer, Cells, Notes, Row, Stream, Streams, Target
+    from polymodal.core.streams import Answer, Cells, Notes, Row, State, Stream, Streams, Target
 
 Field = dict[str, Json]  # what fitting learned (vocabulary, statistics, classes, axes); plain JSON; shareable
 Sample = dict[str, np.ndarray]  # one decoded cell: arrays by name
@@ -65,6 +65,9 @@ class Reader(Protocol):
     Optional: `parts`, by name a reader and its columns, when a reader is made of others: a cell is then a dict from
     name to what that reader takes, None where it is missing.
 
+    Optional: `incidental`, names of settings on which the meaning of a sample does not depend: how it is augmented,
+    where the data lie. An encoder that starts from another run may be read with others than there.
+
     Optional: `fingerprints(cells, samples)`, some words of 64 bits for each decoded cell, and `alike`, how many of
     their bits may differ between cells that are nearly the same; see `core.fingerprints`.
     """
@@ -90,7 +93,11 @@ class Reader(Protocol):
 
 @runtime_checkable
 class TargetReader(Protocol):
-    """One target cell -> one sample of fixed shape; fitted on training rows only."""
+    """One target cell -> one sample of fixed shape; fitted on training rows only.
+
+    Optional: `incidental`, as of a Reader; `adopt(cells, field)`, as `fit` where a decoder starts from another run: all
+    on which its weights depend is taken from that run's field.
+    """
 
     files: ClassVar[bool]
     field: Field | None
@@ -105,6 +112,9 @@ class Encoder(Protocol):
     """N cells -> Stream of N rows, at the encoder's own width. An `nn.Module` called with `Cells.data`.
 
     Optional: `load_pretrained()` loads published weights before training; it is never called when a run is loaded.
+
+    Optional: `covers`, how many steps of a cell (frames, words) after each other each token stands for, 0 where one
+    token stands for all; 1 when it is not there.
     """
 
     width: int
@@ -179,8 +189,67 @@ class Align(Protocol):
 
 
 @runtime_checkable
+class Weigh(Protocol):
+    """How the losses of T tasks are weighed against each other. An `nn.Module` built with `tasks`, their names, wired.
+
+    A task's fixed weight multiplies what it gives. What it learns lives in persistent buffers, which are the same in
+    all processes: it is told mean losses over all rows. `known` says which tasks had a row with a target; the losses of
+    the others are 0. A class with `together = True` needs the tasks in the same step.
+    """
+
+    def weights(self) -> Float[Tensor, " T"]: ...  # of the step that comes, without gradient
+    def due(self, steps: int) -> bool: ...  # whether it wants norms of this step, which cost a backward pass a task
+    def step(
+        self, losses: Float[Tensor, " T"], norms: Float[Tensor, " T"] | None, known: Bool[Tensor, " T"]
+    ) -> None: ...  # after it; norms of the gradients of the losses, not weighed, at the streams of the common width
+    def epoch(self, losses: Float[Tensor, " T"], known: Bool[Tensor, " T"]) -> None: ...  # after it; means over steps
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Streams as one memory, and what was said so far -> scores of the next token. Built with `width`, `size`, `starts`
+    wired, and `files` where it wants them.
+
+    Tokens 0 ... size - 1 can be said; size ... size + starts - 1 begin a sentence, one for each language. `width` is
+    the memory's. What stands after a row's end, and how much padding there is, changes nothing before it.
+
+    Optional: `penalty(memory, ids, spoken)` [B], a term of the loss of each row; `spoken` [B L] says which steps count.
+    Beside it, optional: `teach(memory, ids, spoken)`, the scores and the penalty from one pass.
+
+    Optional: `wants(settings, files)`, a static method, as of an encoder: settings of the target reader `sentences`;
+    `load_pretrained()`, as of an encoder.
+    """
+
+    def __call__(self, memory: Stream, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L V"]: ...  # what follows each
+    def begin(self, memory: Stream, longest: int) -> State: ...  # nothing said yet; at most so many steps follow
+    def step(self, state: State, ids: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B V"], State]: ...
+    def look(self, memory: Stream, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B L S"] | None: ...  # where each looked
+
+
+@runtime_checkable
 class Task(Protocol):
-    """Head, loss, prediction and metrics. Built with `field`, `width` and `inputs` wired."""
+    """Head, loss, prediction and metrics.
+
+    Built with, where it wants them, `field`, `inputs`, `width` (of the fused stream), `width_in` (of the streams),
+    `fields` (what the inputs' readers learned, by input, and the encoders' `covers`) and `files` (a folder for what
+    pretrained parts need) wired.
+    Of a target reader with a vocabulary also `size` and `starts`, see Decoder. `weight` is the same for a target as it
+    was read and as `prepare` gives it back, unless the task `poses`: then only the latter counts.
+
+    Optional: `forced`, True when its loss needs the target while answering (teacher forcing): where rows are measured,
+    it is then called with the target for its loss, and `respond` gives what is scored.
+
+    Optional: `poses`, True when it makes up its own questions: `prepare` is then used wherever it answers, without a
+    target where none is known, and `respond` is given what it asked, `asked`.
+
+    Optional: `mixes`, True when its questions join the cells of several rows: no single row can show its mistakes.
+
+    Optional: `draws`, True when `respond` decodes: it is then given `key` [B], from which all chance must come, and
+    the options that a user asks for.
+
+    Optional, as for any module of a model: `progress(done)` is told before every step of the optimiser how much of the
+    training is done, from 0 to 1.
+    """
 
     reads: frozenset[str]  # of "tokens", "fused", "maps": nothing unread is built
     says: tuple[str, ...]  # what a prediction holds besides its value: "confidence", keys of `more`
@@ -188,13 +257,15 @@ class Task(Protocol):
     maximize: bool
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]: ...  # the target reader and its settings
+    def target(settings: Json, files: Path) -> tuple[str, Json]: ...  # the target reader and its settings
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]: ...
+    def prepare(
+        self, inputs: dict[str, Cells], target: Target | None, key: Tensor
+    ) -> tuple[dict[str, Cells], Target | None]: ...  # what is corrupted, and what is asked; before encoding
     def __call__(self, streams: Streams, fused: Stream, target: Target | None) -> Answer: ...
     def loss(self, answer: Answer, target: Target, gather: Gather | None) -> Float[Tensor, " B"]: ...
     def weight(self, target: Target) -> Float[Tensor, " B"]: ...  # how much each row counts in the loss; 0 = not at all
-    def respond(self, streams: Streams, fused: Stream, **options: Json) -> Answer: ...
+    def respond(self, streams: Streams, fused: Stream, **options: Any) -> Answer: ...  # decoding, sampling
     def predict(self, answer: Answer, rows: Sequence[Row]) -> list[Prediction]: ...
     def score(
         self, answer: Answer, target: Target

@@ -63,6 +63,7 @@ class Train:
     workers: Natural = 0  # processes that read and augment
     buckets: bool = False  # batches of rows of like length: less padding, but batches that are alike in content
     drop: Chance = 0.0  # chance that an input is left out of a training row (never the last one left)
+    turns: Literal["all", "one"] = "all"  # one: every step trains one task, drawn in proportion to its weight
     checkpoint_steps: Positive | None = None  # besides one after every epoch
     checkpoint_seconds: Positive = 300
     tensorboard: bool = False
@@ -80,9 +81,28 @@ class Lora:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderExtras:
-    """What can be said of any encoder from outside."""
+class Thaw:
+    """When what is frozen begins to learn: all of it at once, or so many groups of layers more in every epoch."""
+
+    after: Natural  # epochs in which all of it is frozen
+    layers: Positive | None = None  # groups of layers, from the top down (Howard and Ruder 2018, ULMFiT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a part's first weights come from."""
+
+    run: str  # the folder of a finished run
+    input: str | None = None  # of an encoder there; the input of the same name when not given
+    task: str | None = None  # of a decoder there, likewise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What can be said of an encoder, a decoder, an attention or a fusion from outside; `from` is a `Source`."""
 
     freeze: bool = False
+    thaw: Natural | dict[str, Json] | None = None
     lr: Rate | None = None
+    layer_lr: Annotated[float, Gt(0.0), Le(1.0)] | None = None  # the rate of each group of layers over the one above
     lora: dict[str, Json] | bool | None = None

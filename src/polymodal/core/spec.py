@@ -11,13 +11,14 @@ from polymodal.core import catalog, html, presets, yaml12
 from polymodal.core.errors import SpecError, suggest
 from polymodal.core.schema import Json, check_settings
 from polymodal.core.settings import Data, Model, Train
-from polymodal.core.spec_inputs import ENCODER_EXTRAS, INPUT_KEYS, InputSpec, read_columns, read_input, where_of
-from polymodal.core.spec_parts import PartSpec, inner, mapping, nested, read_part
+from polymodal.core.spec_extras import check_extras
+from polymodal.core.spec_inputs import INPUT_KEYS, InputSpec, read_columns, read_input, where_of
+from polymodal.core.spec_parts import EXTRAS, PartSpec, inner, mapping, nested, read_part
 from polymodal.core.spec_stack import check_stacks, unfold
 
 TASK_KEYS = frozenset({"column", "columns", "reader", "weight"})
 RESERVED = frozenset({"row", "error"})
-JOINING = ("attention", "fusion", "align", "balance")
+JOINING = ("attention", "fusion", "align", "balance", "weigh")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Spec:
     fusion: PartSpec | None = None
     align: PartSpec | None = None
     balance: PartSpec | None = None
+    weigh: PartSpec | None = None
 
     def json(self) -> dict[str, Json]:
         plain: dict[str, Json] = {"data": _changed(self.data), "inputs": {n: i.json() for n, i in self.inputs.items()}}
@@ -83,7 +85,7 @@ class Spec:
         return found + self._joining()
 
     def _joining(self) -> list[PartSpec]:
-        return [p for p in (self.attention, self.fusion, self.align, self.balance) if p]
+        return [p for p in (self.attention, self.fusion, self.align, self.balance, self.weigh) if p]
 
     def only(self, inputs: list[str]) -> Spec:
         """The same spec with just these inputs; one input needs no fusion, and nothing to weigh it against."""
@@ -141,7 +143,7 @@ def parse(plain: Json) -> Spec:
         mapping(plain[name], name)
     inputs = {str(n): read_input(str(n), v) for n, v in plain["inputs"].items()}
     tasks = {str(n): _task(str(n), v) for n, v in plain["tasks"].items()}
-    joining = {k: _joining(plain[k], k, len(inputs)) for k in JOINING if plain.get(k)}
+    joining = {k: _joining(plain[k], k, len(tasks if k == "weigh" else inputs)) for k in JOINING if plain.get(k)}
     if len(inputs) > 1 and "fusion" not in joining:
         advice = f"fusion: concat, {suggest('', catalog.choices('fusion'))}"
         raise SpecError("fusion", "several inputs need a way of joining them", advice=advice)
@@ -158,11 +160,16 @@ def parse(plain: Json) -> Spec:
     return Spec(data, inputs, tasks, train, model, **joining)
 
 
-def _joining(value: Json, name: str, inputs: int) -> PartSpec:
-    part = read_part(value, name, name)
-    if name in ("align", "balance") and inputs < 2:
-        raise SpecError(name, "needs two inputs or more", given=part.type, advice=f"leave out {name}")
-    return replace(part, kind=catalog.stands(name, part.type))
+def _joining(value: Json, name: str, count: int) -> PartSpec:
+    model = name in ("attention", "fusion")
+    part = read_part(value, name, name, EXTRAS if model else frozenset())
+    if not model and count < 2:
+        what = "tasks" if name == "weigh" else "inputs"
+        raise SpecError(name, f"needs two {what} or more", given=part.type, advice=f"leave out {name}")
+    part = replace(part, kind=catalog.stands(name, part.type))
+    if part.kind != name:  # what joins answers has nothing that could be frozen or begun with
+        part = replace(part, settings={**part.settings, **part.extras}, extras={})
+    return check_extras(part)
 
 
 def _section(cls: type, plain: Json) -> Any:
@@ -187,8 +194,9 @@ def _task(name: str, value: Json) -> TaskSpec:
 
 def validate(spec: Spec) -> Spec:
     """The spec with every part's settings checked against its signature. Imports the parts. Raises SpecError."""
-    also = {"reader": INPUT_KEYS, "task": TASK_KEYS, "encoder": ENCODER_EXTRAS}
-    for part in spec.parts():
+    extras = dict.fromkeys(("encoder", "decoder", "attention", "fusion"), EXTRAS)
+    also = {"reader": INPUT_KEYS, "task": TASK_KEYS, **extras}
+    for part in map(check_extras, spec.parts()):
         cls = catalog.load(part.kind, part.type, f"{part.where}.type")
         others = also.get(part.kind.partition(".")[0], frozenset()) | {"type"}
         part.settings.update(check_settings(cls, part.settings, part.where, others))

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from polymodal.core import catalog
 from polymodal.core.errors import SpecError, suggest
-from polymodal.core.schema import Json, check_settings
-from polymodal.core.settings import EncoderExtras, Lora
-from polymodal.core.spec_parts import PartSpec, read_part
+from polymodal.core.schema import Json
+from polymodal.core.spec_extras import check_extras
+from polymodal.core.spec_parts import EXTRAS, PartSpec, read_part
 
 INPUT_KEYS = frozenset({"column", "columns", "encoder", "follow", "cache", "stack"})
-ENCODER_EXTRAS = frozenset({"freeze", "lr", "lora"})
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,4 @@ def _encoder(value: Mapping[str, Json], reader: PartSpec) -> PartSpec:
         if reader.type not in catalog.names("reader") and not catalog.is_dotted(reader.type):
             catalog.load("reader", reader.type, f"{reader.where}.type")
         raise SpecError(f"{reader.where}.encoder", "is needed", advice=suggest("", catalog.names(kind)))
-    encoder = read_part(choice, kind, f"{reader.where}.encoder", ENCODER_EXTRAS)
-    check_settings(EncoderExtras, encoder.extras, encoder.where)
-    lora = encoder.extras.get("lora")
-    if isinstance(lora, Mapping):
-        check_settings(Lora, lora, f"{encoder.where}.lora")
-    if lora and encoder.extras.get("freeze"):
-        raise SpecError(f"{encoder.where}.lora", "stands beside freeze: lora already freezes the encoder's own weights",
-                        advice="leave out freeze")  # fmt: skip
-    return encoder
+    return check_extras(read_part(choice, kind, f"{reader.where}.encoder", EXTRAS))

@@ -9,6 +9,9 @@ from polymodal.core import catalog
 from polymodal.core.errors import SpecError, suggest
 from polymodal.core.schema import Json, parameters
 
+EXTRAS = frozenset({"freeze", "thaw", "lr", "layer_lr", "lora", "from"})  # what is said of a part from outside
+EXTRAS_ANYWHERE = frozenset({"decoder"})  # kinds of parts that take extras wherever they stand
+
 
 @dataclass(frozen=True)
 class PartSpec:
@@ -18,7 +21,7 @@ class PartSpec:
     type: str
     settings: dict[str, Json]
     where: str
-    extras: dict[str, Json] = field(default_factory=dict)  # freeze, lr, lora of an encoder
+    extras: dict[str, Json] = field(default_factory=dict)  # freeze, lr, lora, ..., see `spec_extras`
 
     def json(self) -> dict[str, Json]:
         return {"type": self.type, **self.settings, **self.extras}
@@ -38,8 +41,10 @@ def read_part(value: Json, kind: str, where: str, extras: frozenset[str] = froze
     if not isinstance(value.get("type"), str):
         advice = suggest("", catalog.choices(kind), "or 'package.module:Class'")
         raise SpecError(f"{where}.type", "the name of a part is needed", given=value.get("type"), advice=advice)
+    extras = EXTRAS if kind in EXTRAS_ANYWHERE else extras
     settings = {str(k): v for k, v in value.items() if k != "type" and k not in extras}
-    return PartSpec(kind, value["type"], settings, where, {k: value[k] for k in extras if value.get(k) is not None})
+    return PartSpec(kind, value["type"], settings, where,
+                    {str(k): v for k, v in value.items() if k in extras and v is not None})  # fmt: skip
 
 
 def nested(part: PartSpec) -> list[PartSpec]:

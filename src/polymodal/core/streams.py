@@ -20,6 +20,14 @@ class Stream(NamedTuple):
 Streams = dict[str, Stream]  # by input name
 
 
+class State(NamedTuple):
+    """Where a decoder stands in B rows that it speaks of token by token."""
+
+    past: dict[str, Tensor]  # each [B, ...]: of what was said so far; reordered when beams are
+    fixed: dict[str, Tensor]  # each [B, ...]: of what is spoken of; the same for all beams of a row, never reordered
+    at: int  # tokens taken so far
+
+
 class Cells(NamedTuple):
     """The distinct, present cells of one input in a batch; one blank cell, which no index names, when there is none."""
 
@@ -68,6 +76,8 @@ class Outputs(NamedTuple):
     answers: dict[str, Answer]
     losses: dict[str, Float[Tensor, " B"]]
     notes: Notes
+    asked: dict[str, Target] = {}  # noqa: RUF012  what each task was asked, by its own `prepare`
+    entered: tuple[Streams, ...] = ()  # at the common width, once for each way in which tasks prepared the inputs
 
 
 def pool(tokens: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:

@@ -19,12 +19,16 @@ Stride = Literal[1, 2, 4, 8]
 
 
 class StepEncoder(nn.Module):
-    """What all of them share: which array holds the steps, how many features each has, and no maps."""
+    """What all of them share: which array holds the steps, how many features each has, and no maps.
+
+    `covers` is how many steps after each other each token stands for; 0 where one token stands for all.
+    """
 
     array: ClassVar[str]  # of a cell's data: "mel", "values"
     size: ClassVar[str]  # the entry of the field that says M: "bands", "features"
     channels: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
+    covers = 1
 
     @staticmethod
     def wants(settings: Json, files: Path) -> Json:
@@ -58,7 +62,7 @@ class StepRecurrent(StepEncoder):
         tokens: Literal["all", "last", "mean"] = "all",
     ) -> None:
         super().__init__()
-        self.stack, self.tokens = stack, tokens
+        self.stack, self.tokens, self.covers = stack, tokens, stack if tokens == "all" else 0
         self.body = Recurrent(
             kind=self.kind, features=field[self.size] * stack, width=width, layers=layers, bidirectional=bidirectional,
             dropout=dropout,
@@ -97,7 +101,7 @@ class StepTransformer(StepEncoder):
         tokens: Literal["all", "mean"] = "all",
     ) -> None:
         super().__init__()
-        self.width, self.tokens = width, tokens
+        self.width, self.tokens, self.covers = width, tokens, stride if tokens == "all" else 0
         self.hops = [2] * halvings(stride) or [1]
         sizes = [field[self.size]] + [width] * len(self.hops)
         self.convolutions = nn.ModuleList(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -71,13 +72,15 @@ class Classify(Confident):
         self.register_buffer("frequency", torch.tensor(field["counts"]) / field["rows"], persistent=False)
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         if settings.get("multi", False):
             return "labels", {"separator": settings["separator"]} if "separator" in settings else {}
         return "label", {}
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]:
-        return inputs
+    def prepare(
+        self, inputs: dict[str, Cells], target: Target | None, key: Tensor
+    ) -> tuple[dict[str, Cells], Target | None]:
+        return inputs, target
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
         return {"logits": self.head(pool(fused.tokens, fused.mask))}

@@ -36,10 +36,12 @@ class Late(nn.Module):
             if not name.startswith("_"):
                 setattr(self, name, getattr(task, name))
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]:
+    def prepare(
+        self, inputs: dict[str, Cells], target: Target | None, key: Tensor
+    ) -> tuple[dict[str, Cells], Target | None]:
         for _, task in self.alone.copies():
-            inputs = task.prepare(inputs, target, key)
-        return inputs
+            inputs, target = task.prepare(inputs, target, key)
+        return inputs, target
 
     def forward(self, streams: Streams, fused: Stream | None, target: Target | None) -> Answer:
         answers, present = self.alone(streams, target), self.alone.present(streams)

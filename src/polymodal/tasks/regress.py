@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -63,11 +64,13 @@ class Regress(nn.Module):
         self.head = head(width, 1, hidden, dropout, norm)
 
     @staticmethod
-    def target(settings: Json) -> tuple[str, Json]:
+    def target(settings: Json, files: Path) -> tuple[str, Json]:
         return "number", {"log": settings.get("log", False)}
 
-    def prepare(self, inputs: dict[str, Cells], target: Target | None, key: Tensor) -> dict[str, Cells]:
-        return inputs
+    def prepare(
+        self, inputs: dict[str, Cells], target: Target | None, key: Tensor
+    ) -> tuple[dict[str, Cells], Target | None]:
+        return inputs, target
 
     def forward(self, streams: Streams, fused: Stream, target: Target | None) -> Answer:
         return {"value": self.head(pool(fused.tokens, fused.mask))[:, 0]}

@@ -183,3 +183,25 @@ def natural_order(value: Json) -> tuple[int, object, Json]:
     parts = re.split("([0-9]+)", value.casefold())  # text at even places, digits at odd ones
     digits = [p.lstrip("0") if i % 2 else p for i, p in enumerate(parts)]
     return 2, [(len(p) if i % 2 else 0, p) for i, p in enumerate(digits)], value
+
+
+class Anything:
+    """For tasks that make up their own questions: any cell is a target that says no more than that the row has one.
+
+    Field: `rows` with a cell. Sample: `there`, int64, 1.
+    """
+
+    files: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.field: Field | None = None
+
+    def fit(self, cells: Iterable[object]) -> Field:
+        self.field = {"rows": sum(1 for _ in cells)}
+        return self.field
+
+    def __call__(self, cell: object) -> Sample:
+        return {"there": np.asarray(1, np.int64)}
+
+    def blank(self) -> Sample:
+        return {"there": np.asarray(0, np.int64)}

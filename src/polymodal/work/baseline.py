@@ -64,7 +64,7 @@ def measure_baselines(ground: Ground, parts: Mapping[str, Part], names: Sequence
 
 def check_names(spec: Spec, names: Sequence[str] | None, settings: Settings | None = None) -> None:
     """Raises, before anything is read or trained, what is wrong with names, settings and what is installed."""
-    if {part.type for part in choose(spec, names, settings)} - {"majority"}:
+    if {part.type for part in choose(spec, names, settings)} - {"majority", "same_text"}:
         catalog.need("sklearn", "baselines")
 
 

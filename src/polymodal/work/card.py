@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polymodal.core import yaml12
 from polymodal.core.schema import Json
+from polymodal.work import transfer
 from polymodal.work.evaluation import Evaluation
 from polymodal.work.folder import write_bytes
 from polymodal.work.report import (
@@ -52,6 +53,7 @@ def write_card(folder: Path, evaluations: dict[str, Evaluation]) -> Path:
             ledger=len(read_lines(folder / "ledger.jsonl")),
             training=training(read_lines(folder / "history.jsonl")),
             environment=read_json(folder / "environment.json"),
+            origins=read_json(folder / transfer.FILE),
         )
     )
     write_bytes(folder / "README.md", text.encode("utf-8", "replace"))

@@ -27,7 +27,8 @@ class State:
     step: int = 0  # optimiser steps done in it
     steps: int = 0  # optimiser steps done in all
     loss: dict[str, float] = field(default_factory=dict)  # sums over this epoch's steps
-    added: dict[str, float] = field(default_factory=dict)  # likewise of the losses that parts add
+    counted: dict[str, int] = field(default_factory=dict)  # steps in which a task had rows with a target
+    added: dict[str, float] = field(default_factory=dict)  # sums, likewise, of the losses that parts add
     seconds: float = 0.0  # spent in this epoch so far
     best: list[float] | None = None  # score (larger is better) and minus the validation loss
     best_epoch: int | None = None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from polymodal.core.contracts import Prediction, Records
 from polymodal.core.streams import Answer, Batch, Cells, Streams, Target
@@ -44,7 +45,7 @@ class _Pile:
         self.predictions: list[Prediction] = []
         self.loss = self.weight = 0.0
 
-    def add(self, task: Any, answer: Answer, target: Target, batch: Batch, predict: bool) -> None:
+    def add(self, task: Any, answer: Answer, target: Target, loss: Tensor, batch: Batch, predict: bool) -> None:
         known = target.present.cpu().numpy()
         self.rows.append(np.array([r.number for r in batch.rows], dtype=np.int64)[known])
         for name, column in task.score(answer, target).items():
@@ -53,7 +54,7 @@ class _Pile:
             answers = task.predict(answer, batch.rows)
             self.predictions += [a for a, k in zip(answers, known, strict=True) if k]
         weight = task.weight(target)
-        self.loss += float((task.loss(answer, target, None) * weight).sum())
+        self.loss += float((loss.float() * weight).sum())
         self.weight += float(weight.sum())
 
 
@@ -65,8 +66,8 @@ class _Piles(dict[str, _Pile]):
             out = model(batch, respond=True, encoded=encoded)
         for name, task in model.tasks.items():
             if name in batch.targets:
-                answer = {k: v.float() for k, v in out.answers[name].items()}
-                self.setdefault(name, _Pile()).add(task, answer, batch.targets[name], batch, predict)
+                answer, target = as_float(out.answers[name]), out.asked[name]
+                self.setdefault(name, _Pile()).add(task, answer, target, out.losses[name], batch, predict)
         return out.encoded
 
     def collected(self) -> Collected:
@@ -84,6 +85,11 @@ def collect(
 ) -> tuple[Collected, dict[Withheld, Collected]]:  # fmt: skip
     """One pass in row order: with every input, and with each of `withheld` taken away, as if its cells were missing."""
     return collect_changed(model, loader, runtime, {w: without(w) for w in withheld}, predict=predict, step=step)
+
+
+def as_float(answer: Answer) -> Answer:
+    """The answer with its numbers in full precision; places, tokens and truth values as they are."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in answer.items()}
 
 
 def without(inputs: Withheld) -> Change:

@@ -16,14 +16,17 @@ from polymodal.data.ledger import Ledger
 from polymodal.data.loader import Loader
 from polymodal.data.splits import Part
 from polymodal.model import Model
-from polymodal.work import warn
-from polymodal.work.collect import Collected, collect
+from polymodal.work import question, warn
+from polymodal.work.collect import Collected, collect_changed
 from polymodal.work.evaluation import Evaluation, Example, Measures, TaskResult
 from polymodal.work.intervals import intervals
+from polymodal.work.looks import look
 from polymodal.work.runtime import Runtime
 from polymodal.work.trust.abstain import Threshold
 from polymodal.work.trust.evidence import add_evidence
 from polymodal.work.trust.store import Trust
+
+LOOKED = 6  # rows whose sentences are shown word by word
 
 
 def scores(model: Model, found: Collected) -> dict[str, float]:
@@ -58,7 +61,8 @@ def evaluate(
                     buckets=False, workers=settings.workers)  # fmt: skip
     inputs = list(assembly.spec.inputs) if withheld and len(assembly.spec.inputs) > 1 else []
     others = warn.groups(inputs)
-    found, gone = collect(assembly.model, loader, runtime, withheld=[*inputs, *others], predict=True, step=step)
+    changes = question.changes(assembly, [*inputs, *others])
+    found, gone = collect_changed(assembly.model, loader, runtime, changes, predict=True, step=step)
     blind = {n: gone[n] for n in inputs}
     ledger.extend(found.entries)
     tasks = {n: _result(assembly, n, found, part) for n in found.records if len(found.rows[n])}
@@ -69,8 +73,10 @@ def evaluate(
     proof = add_evidence(assembly, tasks, without, blind, trust or {}, thresholds or {})
     rest = [{t: _measures(assembly, t, gone[group].records[t]) for t in tasks} for group in others]
     made = Evaluation(found.answered, tasks, ledger.counts(), without, examples, proof)
+    made.looks = look(assembly, dataset, next(iter(tasks.values())).rows[:LOOKED], runtime)
     made.alone = warn.alone(inputs, without, rest)
-    made.warnings = warn.leaks(made)
+    made.question = question.compare(assembly, part.table, found, gone) if inputs else {}
+    made.warnings = warn.leaks(made) + question.warnings(made)
     if train:
         rows = np.unique(np.concatenate([result.rows for result in tasks.values()]))
         made.warnings += warn.duplicates(assembly, made, train, marks_of(dataset.inputs, rows), len(rows))
@@ -100,6 +106,8 @@ def _result(assembly: Assembly, name: str, found: Collected, part: Part) -> Task
 
 
 def _worst(assembly: Assembly, name: str, result: TaskResult, part: Part, count: int) -> list[Example]:
+    if getattr(assembly.model.tasks[name], "mixes", False):
+        return []
     error = result.records["error"]
     worst = np.argsort(-error, kind="stable")[:count]
     dataset = assembly.dataset(part, Ledger(), targets=False)

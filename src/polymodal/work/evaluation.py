@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,9 @@ class Evaluation:
     examples: list[Example] = field(default_factory=list)  # the worst mistakes, worst first
     calibration: dict[str, Json] = field(default_factory=dict)  # task -> what was fitted on validation, and its effect
     alone: dict[str, dict[str, Measures]] = field(default_factory=dict)  # input -> task -> measures with it alone
-    warnings: list[dict[str, Json]] = field(default_factory=list)  # {"kind": "leak" | "duplicates", "text", ...}
+    question: dict[str, Json] = field(default_factory=dict)  # task -> whether it looks at anything but its question
+    looks: list[Any] = field(default_factory=list)  # `looks.Looked`: of some rows, where each word of a sentence looked
+    warnings: list[dict[str, Json]] = field(default_factory=list)  # {"kind": "leak", "duplicates" or "blind", "text"}
 
     def __repr__(self) -> str:
         from polymodal.work.notebook import evaluation_text
@@ -66,6 +69,8 @@ class Evaluation:
             plain["withheld"] = {i: {"tasks": tasks} for i, tasks in self.withheld.items()}
         if self.alone:
             plain["alone"] = {i: {"tasks": tasks} for i, tasks in self.alone.items()}
+        if self.question:
+            plain["question"] = self.question
         if self.warnings:
             plain["warnings"] = self.warnings
         if self.calibration:

@@ -25,6 +25,7 @@ def write_tensorboard(folder: Path, history: list[Json]) -> None:
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         for entry in history:
             flat = {f"train/{k}": v for k, v in entry["train"].items()} | {"train/lr": entry["lr"]}
+            flat |= {f"weights/{k}": v for k, v in entry.get("weights", {}).items()}
             flat |= {f"valid/{k}": v for k, v in entry["valid"].items() if v is not None}
             for name, value in flat.items():
                 writer.add_scalar(name, value, entry["step"])

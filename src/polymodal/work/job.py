@@ -23,7 +23,7 @@ from polymodal.data.ledger import Ledger
 from polymodal.data.prints import Prints
 from polymodal.data.splits import Part, make_splits
 from polymodal.data.tables import Table, open_table
-from polymodal.work import fingerprints
+from polymodal.work import fingerprints, transfer
 from polymodal.work import folder as folders
 from polymodal.work.baseline import Settings, check_names, measure_baselines
 from polymodal.work.beside import beside
@@ -165,18 +165,21 @@ def fit_baselines(
     check_names(spec, names, settings)
     parts = open_parts(spec, table)
     with tempfile.TemporaryDirectory() as files:
-        readers, targets = assemble.fit_readers(spec, parts["train"], Path(files))
+        readers, targets = assemble.fit_readers(spec, parts["train"], Path(files), transfer.starts_of(spec))
         return measure_baselines(Ground(spec, readers, targets, Path(files)), parts, names, settings, display=display)
 
 
 def _assembly(spec: Spec, part: Part, folder: Path, resume: bool) -> Assembly:
     """A new assembly, or the one a broken-off run began with; what fitting learned is on the disk from here on."""
     stored, files = folder / "readers.json", folder / "parts"
+    begun = resume and any((folder / "checkpoints").glob("step-*"))
+    starts = {} if begun else transfer.starts_of(spec)
     if resume and stored.is_file():
-        begun = any((folder / "checkpoints").glob("step-*"))
-        return assemble.restore(spec, folders.read_json(stored), files, fresh=not begun)
+        transfer.check_same(folder, starts)
+        return assemble.restore(spec, folders.read_json(stored), files, fresh=not begun, starts=starts)
     folders.write_bytes(folder / "spec.yaml", spec.text().encode())
-    assembly = assemble.fit(spec, part, files)
+    transfer.note(folder, starts)
+    assembly = assemble.fit(spec, part, files, starts)
     folders.write_json(stored, assembly.fields())
     return assembly
 
@@ -226,7 +229,8 @@ def _write(assembly: Assembly, evaluations: dict[str, Evaluation], compared: dic
            ledger: Ledger, seconds: float, report: bool) -> None:  # fmt: skip
     """Everything a run folder holds; then the seal, and the checkpoints go."""
     folders.write_json(folder / "metrics.json", {name: e.json() for name, e in evaluations.items()} | compared)
-    folders.write_json(folder / "environment.json", environment() | {"seconds": round(seconds, 1)})
+    measured = environment() | {"seconds": round(seconds, 1)} | transfer.told(folder)
+    folders.write_json(folder / "environment.json", measured)
     ledger.save(folder / "ledger.jsonl")
     if report:
         write_report(folder, evaluations)
@@ -240,5 +244,5 @@ def seal_run(assembly: Assembly, folder: Path) -> None:
     folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
     kept = ["spec.yaml", "readers.json", "weights.safetensors"]
     kept += [str(p.relative_to(folder)) for p in sorted((folder / "parts").rglob("*")) if p.is_file()]
-    kept += [name for name in (store.FILE, fingerprints.NAME) if (folder / name).is_file()]
+    kept += [name for name in (store.FILE, fingerprints.NAME, transfer.FILE) if (folder / name).is_file()]
     folders.seal(folder, kept)

@@ -23,11 +23,13 @@ from polymodal.data.splits import Part
 from polymodal.data.tables import Table
 from polymodal.model import Model, on_device
 from polymodal.work.runtime import Runtime
+from polymodal.work.transfer import starts_of
 
 WIDTH = 8  # of a head that is not used
 Kind = Literal["class", "classes", "value"]
 KINDS: dict[frozenset[str], Kind] = {  # by the arrays of a target
     frozenset({"class"}): "class",
+    frozenset({"class", "share", "text"}): "class",  # the answer that most people gave
     frozenset({"classes", "unseen"}): "classes",
     frozenset({"value"}): "value",
 }
@@ -160,7 +162,8 @@ class Look:
 
     def _untrained(self, runtime: Runtime) -> Model:
         ground = self.ground
-        model = assemble.make_model(ground.spec, ground.readers, ground.targets, ground.files, fresh=True)
+        model = assemble.make_model(ground.spec, ground.readers, ground.targets, ground.files, fresh=True,
+                                    starts=starts_of(ground.spec))  # fmt: skip
         return model.to(runtime.device).eval()
 
 

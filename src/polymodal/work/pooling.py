@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ class Common:
 
     def __init__(self, task: TaskSpec, table: Table, inputs: tuple[str, ...]) -> None:
         self.task, self.table = task, table
-        self.reader = build(target_part(task))
+        with tempfile.TemporaryDirectory() as files:
+            self.reader = build(target_part(task, Path(files)))
         self.source = Source(table, task.name, self.reader, task.columns, target=True, cache=None)
         self.reader.fit(self.source.cells(np.arange(len(table))))
         with torch.random.fork_rng(devices=[]):

@@ -21,6 +21,7 @@ from polymodal.data.ledger import Entry, Ledger
 from polymodal.data.loader import Loader
 from polymodal.data.splits import Part
 from polymodal.model import on_device
+from polymodal.work.collect import as_float
 from polymodal.work.runtime import Runtime
 from polymodal.work.trust.terms import Terms
 
@@ -39,8 +40,13 @@ def columns(assembly: Assembly, terms: Terms | None = None) -> list[str]:
 def predict(
     assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, on_bad: str | None = None,
     keep: bool = False, step: Callable[[int], None] | None = None, terms: Terms | None = None,
+    respond: dict[str, Json] | None = None,
 ) -> Iterator[Line]:  # fmt: skip
-    """One line per row of the part, in order, in bounded memory; `terms` may ask for sets, or leave rows unanswered."""
+    """One line per row of the part, in order, in bounded memory; `terms` may ask for sets, or leave rows unanswered.
+
+    `respond` says how tasks that decode do so this time.
+    """
+    refuse_options(assembly, respond or {})
     terms = terms or Terms()
     dataset = assembly.dataset(part, ledger, targets=False, on_bad=on_bad)
     size = max(64, assembly.spec.train.batch)
@@ -51,7 +57,7 @@ def predict(
     for number, micro in enumerate(loader.epoch(0)):
         batch, entries = micro[0]
         ledger.extend(entries)
-        answers, unsure = ({}, {}) if batch is None else _answers(assembly, batch, runtime, terms)
+        answers, unsure = ({}, {}) if batch is None else _answers(assembly, batch, runtime, terms, respond)
         reasons = _joined(_reasons(entries), unsure)
         for row in part.rows[number * size : (number + 1) * size].tolist():
             line = _line(names, row, answers.get(row), reasons.get(row, ""))
@@ -64,21 +70,28 @@ def predict(
 
 @torch.inference_mode()
 def _answers(
-    assembly: Assembly, batch: Batch, runtime: Runtime, terms: Terms
+    assembly: Assembly, batch: Batch, runtime: Runtime, terms: Terms, respond: dict[str, Json] | None
 ) -> tuple[dict[int, dict[str, Prediction]], dict[int, str]]:
     """Row number -> task -> what it says of the row; row number -> why an answer is left empty."""
     found: dict[int, dict[str, Prediction]] = {row.number: {} for row in batch.rows}
     reasons: dict[int, str] = {}
     with runtime.autocast():
-        out = assembly.model(on_device(batch, runtime.move), respond=True)
+        out = assembly.model(on_device(batch, runtime.move), respond=True, options=respond)
     for name, task in assembly.model.tasks.items():
-        answer = {k: v.float() for k, v in out.answers[name].items()}
+        answer = as_float(out.answers[name])
         predictions = terms.apply(name, task, answer, batch.rows, task.predict(answer, batch.rows))
         for row, (prediction, reason) in zip(batch.rows, predictions, strict=True):
             found[row.number][name] = prediction
             if reason:
                 reasons = _joined(reasons, {row.number: reason})
     return found, reasons
+
+
+def refuse_options(assembly: Assembly, options: dict[str, Json]) -> None:
+    """Raise UserError for options of answering where no task has any."""
+    if options and not any(getattr(task, "draws", False) for _, task in assembly.model.tasks.items()):
+        raise UserError(f"respond.{next(iter(options))}", "no task of this run says sentences", given=options,
+                        advice="leave it out")  # fmt: skip
 
 
 def _joined(one: dict[int, str], two: dict[int, str]) -> dict[int, str]:
@@ -129,6 +142,8 @@ def write(lines: Iterator[Line], out: Path) -> int:
 
 def _write_csv(lines: Iterator[Line], path: Path) -> int:
     def cell(value: Json) -> Any:
+        if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            return json.dumps(value, ensure_ascii=False)
         return "|".join(map(str, value)) if isinstance(value, list) else value
 
     return _write_text(lines, path, lambda file, line: _csv_row(file, [cell(v) for v in line.values()]), header=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polymodal.core.schema import Json
-from polymodal.work import plots
+from polymodal.work import looks, plots
 from polymodal.work.beside import limits, ranked, signed
 from polymodal.work.evaluation import Evaluation, Example, TaskResult
 from polymodal.work.folder import write_bytes
@@ -74,9 +74,11 @@ def gather(folder: Path, evaluations: dict[str, Evaluation]) -> dict[str, Json]:
         "beside": simple_models(folder, main),
         "withheld": {name: found for name in main.tasks if (found := bars(main, name))},
         "alone": {name: each for name in main.tasks if (each := by_itself(main, name))},
+        "question": {name: one["text"] for name, one in main.question.items()},
         "warnings": [(split, w["text"]) for split, e in evaluations.items() for w in e.warnings],
         "charts": {name: [c for c in map(chart, r.charts) if c] for name, r in main.tasks.items()},
         "examples": mistakes(main),
+        "looks": looks.plain(main.looks),
         "ledger": {"counts": Counter(e.get("action", "") for e in ledger), "entries": ledger[:LEDGER]},
         "ledger_total": len(ledger),
         "spec": read_text(folder / "spec.yaml"),
@@ -126,6 +128,7 @@ def curves(history: list[Json], main: Evaluation) -> list[dict[str, Json]]:
         found = main_measure(main.tasks[name]) if name in main.tasks else None
         if found:
             drawn.append((name, found, [], series(history, "valid", f"{name}.{found}")))
+        drawn.append((name, "weight", series(history, "weights", name), []))
     return [
         {"task": task, "measure": kind, "train": bool(one), "valid": bool(two), "svg": plots.curves([one, two], best)}
         for task, kind, one, two in drawn

@@ -12,7 +12,7 @@ import torch
 import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,7 +32,8 @@ class Runtime:
         if settings.device not in ("auto", "cpu") and not getattr(torch, settings.device).is_available():
             raise UserError("train.device", "is not available here", given=settings.device, advice="auto or cpu")
         AcceleratorState._reset_state()  # accelerate keeps the first device of a process for ever
-        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no")
+        unused = [DistributedDataParallelKwargs(find_unused_parameters=True)] if settings.turns == "one" else []
+        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision="no", kwargs_handlers=unused)
         self.device: torch.device = self.accelerator.device
         self.half, self.channels_last = settings.precision == "bf16", settings.channels_last
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
@@ -40,6 +41,13 @@ class Runtime:
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         return self.accelerator.prepare(model, optimizer)
+
+    def again(self, model: nn.Module) -> Any:
+        """The model prepared once more: between processes only those gradients are exchanged that there were then."""
+        if self.world == 1:
+            return model
+        self.accelerator._models.clear()  # what was prepared before is let go
+        return self.accelerator.prepare_model(model)
 
     def autocast(self) -> AbstractContextManager:
         """Our own: accelerate's would turn all that the model gives, feature maps too, into fp32."""

@@ -12,8 +12,8 @@ from polymodal.core.seeds import derive
 from polymodal.core.streams import Batch
 from polymodal.model import Model, on_device
 from polymodal.work.checkpoint import State
+from polymodal.work.mixing import Mix
 from polymodal.work.optimize import factor, set_rate
-from polymodal.work.runtime import Runtime
 from polymodal.work.session import Session
 
 
@@ -25,47 +25,45 @@ def step(session: Session, micro: list[Batch]) -> None:
     state, settings, runtime = session.state, session.assembly.spec.train, session.runtime
     model = session.assembly.model
     micro = [on_device(batch, runtime.move) for batch in micro]
-    counts = _counts(model, micro, runtime)
+    tell(model, state.steps / session.total)
+    mix = Mix(session, micro)
     set_rate(session.bare_optimizer, factor(settings, state.steps, session.total, state.epoch, state.plateau))
     rows = runtime.total(torch.tensor([float(sum(len(b.key) for b in micro))], device=runtime.device))
-    sums = torch.zeros(len(counts), device=runtime.device)
     added: dict[str, torch.Tensor] = {}
     for number, batch in enumerate(micro):
         runtime.seed(derive(settings.seed, "dropout", state.steps, number, runtime.rank))
         with runtime.between(session.model, last=number == len(micro) - 1):
             with runtime.autocast():
-                out = session.model(batch, gather=runtime.gather)
-            parts = [
-                (out.losses[name].float() * task.weight(batch.targets[name])).sum() / counts[i]
-                for i, (name, task) in enumerate(model.tasks.items())
-            ]
-            weighted = [
-                p * session.assembly.spec.tasks[n].weight for n, p in zip(model.tasks.names, parts, strict=True)
-            ]
+                out = session.model(batch, gather=runtime.gather, tasks=mix.names)
             extra = {name: x.float().sum() / rows[0] for name, x in out.notes.losses.items()}
-            loss = torch.stack([*weighted, *extra.values()]).sum()
+            loss = torch.stack([*mix.add(out), *extra.values()]).sum()
             session.runtime.accelerator.backward(loss * runtime.world)
-            sums += torch.stack(parts).detach()
             added = {name: added.get(name, 0.0) + x.detach() for name, x in extra.items()}
     if settings.clip:
         _clip([p for p in model.parameters() if p.grad is not None], settings.clip)
-    sums, names = torch.stack([*sums, *added.values()]), (*model.tasks.names, *added)
+    sums, names = torch.stack([*mix.losses, *added.values()]), (*model.tasks.names, *added)
     _check_finite(sums, names, state)
     session.optimizer.step()
     session.optimizer.zero_grad()
     if session.average is not None:
         session.average.update(model, state.steps)
-    for place, (name, value) in enumerate(zip(names, runtime.total(sums).tolist(), strict=True)):
-        kept = state.loss if place < len(counts) else state.added
-        kept[name] = kept.get(name, 0.0) + value
+    totals, known = runtime.total(sums), mix.known.tolist()
+    mix.learn(totals[: len(known)])
+    for place, (name, value) in enumerate(zip(names, totals.tolist(), strict=True)):
+        if place >= len(known):
+            state.added[name] = state.added.get(name, 0.0) + value
+        elif known[place]:
+            state.loss[name] = state.loss.get(name, 0.0) + value
+            state.counted[name] = state.counted.get(name, 0) + 1
     state.step, state.steps = state.step + 1, state.steps + 1
 
 
-def _counts(model: Model, micro: list[Batch], runtime: Runtime) -> torch.Tensor:
-    """Per task, the summed weight of the rows of this step over all processes (1 where there is none)."""
-    sums = [sum(task.weight(b.targets[name]).sum() for b in micro) for name, task in model.tasks.items()]
-    total = runtime.total(torch.stack([torch.as_tensor(s, device=runtime.device, dtype=torch.float32) for s in sums]))
-    return torch.where(total > 0, total, torch.ones_like(total))
+def tell(model: Model, done: float) -> None:
+    """Tell every part that wants to know how much of the training is done."""
+    for part in model.modules():
+        hear = getattr(part, "progress", None)
+        if hear is not None:
+            hear(done)
 
 
 def _clip(parameters: list[torch.nn.Parameter], most: float) -> None:

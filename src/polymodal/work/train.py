@@ -21,12 +21,14 @@ from polymodal.work.collect import collect
 from polymodal.work.evaluate import scores
 from polymodal.work.folder import read_tensors
 from polymodal.work.history import write_history, write_tensorboard
+from polymodal.work.mixing import close_epoch, means, weights
 from polymodal.work.optimize import Average, make_optimizer
 from polymodal.work.pace import set_pace
 from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
 from polymodal.work.session import Session
 from polymodal.work.step import step
+from polymodal.work.thaw import thaw
 from polymodal.work.words import measure
 
 WORST = -sys.float_info.max  # in place of a score that is not defined; JSON has no infinity
@@ -76,6 +78,7 @@ def _epoch(session: Session, stopped: Callable[[], bool]) -> None:
     began = time.monotonic()
     before = state.seconds
     title = f"epoch {state.epoch + 1}/{settings.epochs}"
+    thaw(session)
     session.model.train()
     with session.display.bar(title, rows, state.step * settings.batch * settings.accumulate) as bar:
         for micro in session.loader.epoch(state.epoch, state.step):
@@ -124,7 +127,9 @@ def _close_epoch(session: Session, rows: int) -> None:
     )
     state.history.append(entry)
     _tell(session)
+    close_epoch(session)
     state.epoch, state.step, state.loss, state.added, state.seconds = state.epoch + 1, 0, {}, {}, 0.0
+    state.counted = {}
     set_pace(session)
     tired = settings.patience is not None and state.stale >= settings.patience
     state.done = state.epoch >= settings.epochs or tired
@@ -154,16 +159,17 @@ def _judge(session: Session, values: dict[str, float]) -> bool:
 def _entry(session: Session, values: dict[str, float], rows: int, better: bool) -> dict[str, Json]:
     state, spec = session.state, session.assembly.spec
     steps = max(1, session.loader.steps)
-    train = {n: v / steps for n, v in state.loss.items()}
+    train = means(session)
     added = {n: v / steps for n, v in state.added.items()}
     loss = sum(v * spec.tasks[n].weight for n, v in train.items()) + sum(added.values())
     return {
         "epoch": state.epoch + 1,
         "step": state.steps,
-        "lr": session.bare_optimizer.param_groups[0]["lr"],
+        "lr": max(group["lr"] for group in session.bare_optimizer.param_groups),
         "seconds": round(state.seconds, 3),
         "rows_per_second": round(rows / max(state.seconds, 1e-9), 1),
         "train": {"loss": loss, **train, **{n: v for n, v in added.items() if n not in train}},
+        **weights(session),
         "valid": {n: v if math.isfinite(v) else None for n, v in values.items()},
         "best": better,
     }

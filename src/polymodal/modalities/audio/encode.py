@@ -81,7 +81,7 @@ class AudioCNN(_Bands):
         halved = halvings(stride)
         if halved > layers:
             raise SpecError("stride", f"needs {halved} layers", given=stride, advice=f"layers: {halved}")
-        self.width, self.tokens = width, tokens
+        self.width, self.tokens, self.covers = width, tokens, stride if tokens == "all" else 0
         self.hops = [2 if depth < halved else 1 for depth in range(layers)]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(filters if depth else 1, filters, 3, (hop, 2), 1) for depth, hop in enumerate(self.hops)

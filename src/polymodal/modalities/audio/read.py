@@ -48,6 +48,9 @@ class AudioReader:
     ragged: ClassVar[frozenset[str]] = frozenset({"mel"})
     stack_axis: ClassVar[dict[str, int]] = {"mel": 1}
     alike: ClassVar[int] = 16  # bits in which fingerprints of nearly the same sounds differ
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"speed", "shift", "gain", "noise", "freq_masks", "freq_width", "time_masks", "time_width", "time_share"}
+    )
 
     def __init__(
         self,
@@ -100,8 +103,10 @@ class AudioReader:
         return bool(self.vary or self.mask)
 
     def fit(self, cells: Iterable[object]) -> Field:
-        """{"bands": M}, and mean and deviation of each over the frames of the first 1,000 readable cells."""
-        self.field = {"bands": self.features.bands}
+        """{"bands": M}, `hop` and `window` in seconds, mean and deviation of each band over the frames of the first
+        1,000 readable cells."""
+        self.field = {"bands": self.features.bands, "hop": self.features.hop / self.rate,
+                      "window": self.features.window / self.rate}  # fmt: skip
         if self.normalize == "dataset":
             mean, deviation = _moments(islice(self._readable(cells), FIT_CELLS), self.features.bands)
             self.field |= {"mean": mean.tolist(), "std": deviation.tolist()}

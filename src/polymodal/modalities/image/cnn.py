@@ -12,6 +12,7 @@ from polymodal.core.schema import Chance, Json, Positive, Wired
 from polymodal.core.streams import Stream
 from polymodal.modalities.image.norm import Norm, norm
 from polymodal.modalities.image.pixels import grid_tokens, whole
+from polymodal.modalities.image.places import Places
 from polymodal.modalities.pixels import Pixels
 
 
@@ -21,6 +22,7 @@ class CNN(nn.Module):
     With `padding: same` every level's map is the picture's size over its stride, rounded up, and stands in the stream's
     maps; with `valid`, borders shrink and there are no maps. `head` says what becomes a token: every place of the last
     map (`tokens`), their mean (`mean`), or the whole map laid flat (`flatten`); `dense` adds a linear layer with ReLU.
+    With `places` every place of the grid has a learned vector that is added to its token, see `places.Places`.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class CNN(nn.Module):
         head: Literal["tokens", "mean", "flatten"] = "tokens",
         dense: Positive | None = None,
         dropout: Chance = 0.0,
+        places: bool = False,
     ) -> None:
         super().__init__()
         if not channels:
@@ -64,6 +67,7 @@ class CNN(nn.Module):
         self.width = dense or features
         self.dense = nn.Sequential(nn.Linear(features, dense), nn.ReLU()) if dense else nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        self.places = Places(size, before) if places and head == "tokens" else nn.Identity()
 
     @staticmethod
     def wants(settings: Json, files: Path) -> Json:
@@ -75,7 +79,7 @@ class CNN(nn.Module):
         for level in self.levels:
             x = level(x)
             maps.append(x)
-        tokens = x.flatten(1)[:, None] if self.head == "flatten" else grid_tokens(x)
+        tokens = x.flatten(1)[:, None] if self.head == "flatten" else self.places(grid_tokens(x))
         if self.head == "mean":
             tokens = tokens.mean(1, keepdim=True)
         return whole(self.dropout(self.dense(tokens)), tuple(maps if self.channels else maps[:1]))

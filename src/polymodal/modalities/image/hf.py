@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import SpecError
+from polymodal.core.pretrained import changed, fetch_config, is_model_type, stored_config, weights
 from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Stream
 from polymodal.modalities.image.pyramid import load_into, probe, stream, trim
 from polymodal.modalities.pixels import Pixels
-from polymodal.modalities.pretrained import changed, fetch_config, is_model_type, stored_config, weights
 
 PREPROCESSOR = "preprocessor_config.json"
 WHERE = "encoder.name"

@@ -49,6 +49,7 @@ class ImageReader:
     ragged: ClassVar[frozenset[str]] = frozenset()
     stack_axis: ClassVar[dict[str, int]] = {"pixels": 0}
     alike: ClassVar[int] = 16  # bits in which fingerprints of nearly the same pictures differ
+    incidental: ClassVar[frozenset[str]] = frozenset({"augment", "max_pixels"})
 
     def __init__(
         self,

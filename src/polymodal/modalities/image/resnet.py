@@ -14,6 +14,7 @@ from polymodal.core.streams import Stream
 from polymodal.modalities.image.conv import Conv2d
 from polymodal.modalities.image.norm import Norm, norm
 from polymodal.modalities.image.pixels import grid_tokens, whole
+from polymodal.modalities.image.places import Places
 from polymodal.modalities.pixels import Pixels
 
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {  # blocks per stage, bottleneck: Table 1 of the paper
@@ -31,7 +32,8 @@ class ResNet(nn.Module):
 
     The large stem (7x7 of stride 2, then max pooling of stride 2) gives maps of strides 4, 8, 16, 32; the small one
     (3x3, as for CIFAR in section 4.2) 1, 2, 4, 8; `auto` takes the small one for pictures below 64 pixels. The last
-    map's places are the tokens, or their mean. `blocks` (per stage, one stage or more) replaces those of `depth`.
+    map's places are the tokens, or their mean; with `places` each has a learned vector added, see `places.Places`.
+    `blocks` (per stage, one stage or more) replaces those of `depth`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ResNet(nn.Module):
         norm: Norm = "batch",
         zero_init: bool = True,
         tokens: Literal["grid", "mean"] = "grid",
+        places: bool = False,
     ) -> None:
         super().__init__()
         usual, bottleneck = DEPTHS[depth]
@@ -68,6 +71,8 @@ class ResNet(nn.Module):
         self.channels = tuple(base * 2**i * (4 if bottleneck else 1) for i in range(len(counts)))
         self.strides = tuple((1 if small else 4) * 2**i for i in range(len(counts)))
         _initialise(self, zero_init)
+        grid = (-(-self.pixels.size[0] // self.strides[-1]), -(-self.pixels.size[1] // self.strides[-1]))
+        self.places = Places(grid, before) if places and tokens == "grid" else nn.Identity()
 
     @staticmethod
     def wants(settings: Json, files: Path) -> Json:
@@ -79,8 +84,8 @@ class ResNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        places = grid_tokens(x)
-        return whole(places if self.tokens == "grid" else places.mean(1, keepdim=True), tuple(maps))
+        tokens = grid_tokens(x)
+        return whole(self.places(tokens) if self.tokens == "grid" else tokens.mean(1, keepdim=True), tuple(maps))
 
 
 class Block(nn.Module):

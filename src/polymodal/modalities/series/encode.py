@@ -53,7 +53,7 @@ class SeriesLinear(_Channels):
 
     def __init__(self, *, field: Wired[dict], width: Positive = 128, tokens: Literal["all", "mean"] = "all") -> None:
         super().__init__()
-        self.width, self.tokens = width, tokens
+        self.width, self.tokens, self.covers = width, tokens, int(tokens == "all")
         self.map = nn.Linear(field[self.size], width)
 
     def forward(self, data: dict[str, Tensor]) -> Stream:
@@ -85,7 +85,7 @@ class SeriesCNN(_Channels):
         halved = halvings(stride)
         if halved > layers:
             raise SpecError("stride", f"needs {halved} layers", given=stride, advice=f"layers: {halved}")
-        self.width, self.tokens = width, tokens
+        self.width, self.tokens, self.covers = width, tokens, stride if tokens == "all" else 0
         self.hops = [2 if depth < halved else 1 for depth in range(layers)]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width if depth else field[self.size], width, kernel, hop, kernel // 2)
@@ -124,7 +124,7 @@ class SeriesTCN(_Channels):
         tokens: Literal["all", "last", "mean"] = "all",
     ) -> None:
         super().__init__()
-        self.width, self.tokens = width, tokens
+        self.width, self.tokens, self.covers = width, tokens, int(tokens == "all")
         sizes = [field[self.size]] + [width] * layers
         self.blocks = nn.ModuleList(
             _Block(size, width, kernel, 2**depth, dropout, causal) for depth, size in enumerate(sizes[:-1])

@@ -47,6 +47,9 @@ class SeriesReader:
     ragged: ClassVar[frozenset[str]] = frozenset({"values"})
     stack_axis: ClassVar[dict[str, int]] = {"values": 1}
     alike: ClassVar[int] = 6  # bits in which fingerprints of nearly the same series differ: a tenth of a deviation
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"crop", "scale", "jitter", "time_masks", "time_width", "time_share", "array", "key", "offsets"}
+    )
 
     def __init__(
         self,

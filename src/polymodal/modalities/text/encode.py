@@ -14,6 +14,7 @@ from polymodal.core.streams import Stream, pool
 from polymodal.core.transformer import TransformerStack
 from polymodal.modalities.sequence import Recurrent, sinusoid
 from polymodal.modalities.text.embed import WordVectors, note_vectors
+from polymodal.modalities.text.first import first_pieces
 
 
 class _TextEncoder(nn.Module):
@@ -22,11 +23,12 @@ class _TextEncoder(nn.Module):
     channels: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
     words: WordVectors
+    covers = 1  # as `modalities.steps.StepEncoder` has it
 
     @staticmethod
     def wants(settings: Json, files: Path) -> Json:
         note_vectors(settings, files)
-        return {}
+        return {"words": True} if settings.get("tokens") == "words" else {}
 
     def load_pretrained(self) -> None:
         """Start from the word vectors in the file `embeddings`."""
@@ -47,7 +49,7 @@ class _TextRecurrent(_TextEncoder):
         layers: Positive = 1,
         bidirectional: bool = True,
         dropout: Chance = 0.1,
-        tokens: Literal["all", "mean", "last"] = "all",
+        tokens: Literal["all", "words", "mean", "last"] = "all",
     ) -> None:
         super().__init__()
         self.words = WordVectors(field, embed, width, embeddings, files)
@@ -55,12 +57,15 @@ class _TextRecurrent(_TextEncoder):
         self.stack = Recurrent(kind=self.kind, features=self.words.width, width=width, layers=layers,
                                bidirectional=bidirectional, dropout=dropout)  # fmt: skip
         self.width, self.bidirectional, self.tokens = self.stack.width, bidirectional, tokens
+        self.covers = int(tokens in ("all", "words"))
 
     def forward(self, data: dict[str, Tensor]) -> Stream:
         mask = data["ids_mask"]
         states = self.stack(self.dropout(self.words(data["ids"])), mask)
         if self.tokens == "all":
             return Stream(states, mask)
+        if self.tokens == "words":
+            return first_pieces(states, mask, data["word"])
         return Stream(self._end(states, mask) if self.tokens == "last" else pool(states, mask)[:, None], mask[:, :1])
 
     def _end(self, states: Float[Tensor, "N T W"], mask: Bool[Tensor, "N T"]) -> Float[Tensor, "N 1 W"]:
@@ -94,7 +99,7 @@ class TextGRU(_TextRecurrent):
 class TextTransformer(_TextEncoder):
     """Embedding, sinusoidal positions and a pre-norm Transformer encoder (Vaswani et al. 2017), for any length.
 
-    Gives T tokens, or with `tokens: mean` their mean as one.
+    Gives T tokens, one for each word with `tokens: words`, or with `tokens: mean` their mean as one.
     """
 
     def __init__(
@@ -108,21 +113,23 @@ class TextTransformer(_TextEncoder):
         layers: Positive = 2,
         heads: Positive = 4,
         dropout: Chance = 0.1,
-        tokens: Literal["all", "mean"] = "all",
+        tokens: Literal["all", "words", "mean"] = "all",
     ) -> None:
         super().__init__()
         self.words = WordVectors(field, embed, width, embeddings, files)
         self.project = nn.Identity() if self.words.width == width else nn.Linear(self.words.width, width)
         self.dropout = nn.Dropout(dropout)
         self.stack = TransformerStack(width=width, layers=layers, heads=heads, dropout=dropout)
-        self.width, self.mean = width, tokens == "mean"
+        self.width, self.tokens, self.covers = width, tokens, int(tokens != "mean")
 
     def forward(self, data: dict[str, Tensor]) -> Stream:
         mask = data["ids_mask"]
         x = self.project(self.words(data["ids"]))
         x = x + sinusoid(x.shape[1], self.width, x.device).to(x.dtype)
         x = self.stack(self.dropout(x), mask)
-        return Stream(pool(x, mask)[:, None], mask[:, :1]) if self.mean else Stream(x, mask)
+        if self.tokens == "words":
+            return first_pieces(x, mask, data["word"])
+        return Stream(pool(x, mask)[:, None], mask[:, :1]) if self.tokens == "mean" else Stream(x, mask)
 
 
 class TextBag(_TextEncoder):
@@ -140,7 +147,7 @@ class TextBag(_TextEncoder):
         super().__init__()
         self.words = WordVectors(field, width, 128, embeddings, files)
         self.dropout = nn.Dropout(dropout)
-        self.width = self.words.width
+        self.width, self.covers = self.words.width, 0
 
     def forward(self, data: dict[str, Tensor]) -> Stream:
         mask = data["ids_mask"]

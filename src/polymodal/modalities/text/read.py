@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt64
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from polymodal.core import vocabulary
+from polymodal.core.clean import Clean, clean
 from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Positive
 from polymodal.core.seeds import Rng
-from polymodal.modalities.text import stopwords, vocabulary
-from polymodal.modalities.text.clean import Clean, clean
+from polymodal.modalities.text import stopwords
 from polymodal.modalities.text.corrupt import Ids, noisy, tokens
 from polymodal.modalities.text.fingerprint import simhash
+from polymodal.modalities.text.pieces import words_of
 
 AT_ONCE = 256  # texts that are encoded together
 CHARS_PER_TOKEN = 64  # room enough for words, links and spaces
@@ -31,13 +32,16 @@ class TextReader:
     when not given). `clean` and `lower` are `basic` and true when not given; a pretrained model's tokenizer does both
     itself, so with `hf` they are `none` and false. Encoders with a tokenizer of their own pass `tokenizer_json`.
 
+    `words` (which encoders ask for): a sample also has `word` int64 [T], see `pieces.words_of`, and nothing is cleaned
+    when not told otherwise, so that words stay what they are in the table.
+
     Field: tokenizer (its JSON as text), kind, size, pad, unknown; `texts` and `cut` say how many texts it was fitted on
     and how many of them were cut.
     """
 
     files: ClassVar[bool] = False
     record: ClassVar[bool] = False
-    ragged: ClassVar[frozenset[str]] = frozenset({"ids"})
+    ragged: frozenset[str] = frozenset({"ids"})
     alike: ClassVar[int] = 40  # bits in which fingerprints of nearly the same texts differ
     augments = False
 
@@ -53,6 +57,7 @@ class TextReader:
         min_count: Positive = 2,
         max_tokens: Positive = 128,
         max_chars: Positive | None = None,
+        words: bool = False,
     ) -> None:
         own = tokenizer != "hf"
         if own and tokenizer_json is not None:
@@ -61,7 +66,11 @@ class TextReader:
             raise SpecError(
                 "vocab", f"bpe needs at least {vocabulary.SMALLEST_BPE}: every byte is a token", given=vocab
             )
-        self.clean: Clean = clean or ("basic" if own else "none")
+        if words and stop_words not in ("none", []):
+            raise SpecError("stop_words", "would leave out words that each have a token of their own", given=stop_words,
+                            advice="leave them out, or another `tokens` of the encoder")  # fmt: skip
+        self.ragged = frozenset({"ids", "word"} if words else {"ids"})
+        self.clean: Clean = clean or ("basic" if own and not words else "none")
         self.lower = own if lower is None else lower
         self.stop = stopwords.pattern(
             stop_words if isinstance(stop_words, list) else stopwords.LISTS.get(stop_words, [])
@@ -105,7 +114,7 @@ class TextReader:
 
     def _learn(self, texts: Iterable[str]) -> Field:
         if self.tokenizer == "hf":
-            return _adopt(self.tokenizer_json)
+            return vocabulary.adopt(self.tokenizer_json)
         made = vocabulary.train(self.tokenizer, texts, self.vocab, self.min_count)
         ids = {"size": made.get_vocab_size(), "pad": 0, "unknown": 1}
         return {"tokenizer": made.to_str(), "kind": self.tokenizer, **ids}
@@ -124,8 +133,12 @@ class TextReader:
 
     def decode(self, cell: object) -> Sample:
         """Raises BadCell for what is neither text nor a number."""
-        ids = self._encoding().encode(self.prepare(_text(cell))).ids
-        return {"ids": np.array(ids or [self._fitted()["unknown"]], dtype=np.int64)}
+        text = self.prepare(_text(cell))
+        return self._sample(text, self._encoding().encode(text))
+
+    def _sample(self, text: str, encoded: Encoding) -> Sample:
+        ids = {"ids": np.array(encoded.ids or [self._fitted()["unknown"]], dtype=np.int64)}
+        return ids | {"word": words_of(text, encoded)} if "word" in self.ragged else ids
 
     def decode_all(self, cells: Sequence[object]) -> list[Sample | BadCell]:
         """What `decode` gives for each cell, or the BadCell that it raises."""
@@ -137,11 +150,12 @@ class TextReader:
                 found.append({})
             except BadCell as error:
                 found.append(error)
-        unknown = [self._fitted()["unknown"]]
-        encoded = iter(self._encoding().encode_batch_fast(texts))
+        encoder = self._encoding()
+        encode = encoder.encode_batch if "word" in self.ragged else encoder.encode_batch_fast  # which has no offsets
+        encoded = zip(texts, encode(texts), strict=True)
         for at, bad in enumerate(found):
             if not isinstance(bad, BadCell):
-                found[at] = {"ids": np.array(next(encoded).ids or unknown, dtype=np.int64)}
+                found[at] = self._sample(*next(encoded))
         return found
 
     def finish(self, sample: Sample, rng: Rng | None) -> Sample:
@@ -214,20 +228,3 @@ def _text(cell: object) -> str:
     if isinstance(cell, bool | int | float | np.number | np.bool_):
         return str(cell)
     raise BadCell(f"not a text: {type(cell).__name__}")
-
-
-def _adopt(text: str | None) -> Field:
-    """The field of a ready tokenizer: its `padding` says the padding, its `truncation` how much the model can read."""
-    advice = "an encoder that brings its own, encoder: {type: hf, name: ...}, or tokenizer: word"
-    if text is None:
-        raise SpecError("tokenizer", "hf is the tokenizer of a pretrained encoder", given="hf", advice=advice)
-    try:
-        json.loads(text)
-    except ValueError as error:
-        raise SpecError("tokenizer_json", f"is not JSON: {error}", given=text, advice=advice) from None
-    made = Tokenizer.from_str(text)
-    pad = (made.padding or {}).get("pad_id", 0)
-    special = made.encode("").ids  # what stands for nothing when the model adds no token of its own
-    named = [made.token_to_id(name) for name in ("[UNK]", "<unk>", "<|endoftext|>")]
-    unknown = next((i for i in named if i is not None), special[0] if special else pad)
-    return {"tokenizer": text, "kind": "hf", "size": made.get_vocab_size(), "pad": pad, "unknown": unknown}

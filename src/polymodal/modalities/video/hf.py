@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from polymodal.core import catalog
 from polymodal.core.errors import SpecError
+from polymodal.core.pretrained import changed, stored_config, weights
 from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Stream
 from polymodal.modalities.pixels import Pixels
-from polymodal.modalities.pretrained import changed, stored_config, weights
 from polymodal.modalities.video.encode import take
 
 WHERE = "encoder.name"

@@ -44,6 +44,9 @@ class VideoReader:
     ragged: ClassVar[frozenset[str]] = frozenset({"frames"})
     stack_axis: ClassVar[dict[str, int]] = {"frames": 1}
     alike: ClassVar[int] = 24  # bits in which fingerprints of nearly the same clips differ
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"augment", "jitter", "trim", "reverse", "max_pixels", "max_frames", "array", "key", "offsets"}
+    )
 
     def __init__(
         self,

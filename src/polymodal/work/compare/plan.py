@@ -12,6 +12,7 @@ from polymodal.core import spec as specs
 from polymodal.core.errors import SpecError
 from polymodal.core.schema import Json
 from polymodal.core.spec import Spec
+from polymodal.core.spec_parts import EXTRAS
 
 Kind = Literal["joined", "single", "end_to_end"]
 JOINING = ("fusion", "decision")  # kinds of parts that join the inputs
@@ -95,7 +96,7 @@ def end_to_end(candidate: Candidate, spec: Spec) -> Candidate:
 
 def _freeze(inputs: Mapping[str, dict]) -> None:
     for block in inputs.values():
-        block["encoder"] = {k: v for k, v in block["encoder"].items() if k not in ("lora", "lr")} | {"freeze": True}
+        block["encoder"] = {k: v for k, v in block["encoder"].items() if k not in EXTRAS} | {"freeze": True}
 
 
 def _named(block: Json) -> str:

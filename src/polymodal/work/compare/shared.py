@@ -12,18 +12,19 @@ import numpy as np
 
 from polymodal import assemble
 from polymodal.assemble import Assembly
+from polymodal.core.names import key
 from polymodal.core.spec import Spec
 from polymodal.data.cache import Cache
 from polymodal.data.dataset import Dataset
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part
 from polymodal.data.tables import Table
-from polymodal.model import key
 from polymodal.work import folder as folders
 from polymodal.work.features import Features
 from polymodal.work.job import open_parts
 from polymodal.work.progress import Display
 from polymodal.work.runtime import Runtime
+from polymodal.work.transfer import starts_of
 from polymodal.work.words import measure
 
 READERS = "readers.json"
@@ -42,7 +43,7 @@ class Shared:
         if stored.is_file():
             self.readers, self.targets = assemble.known_readers(spec, folders.read_json(stored), self.files)
         else:
-            self.readers, self.targets = assemble.fit_readers(spec, self.parts["train"], self.files)
+            self.readers, self.targets = assemble.fit_readers(spec, self.parts["train"], self.files, starts_of(spec))
             folders.write_json(stored, assemble.fields_of(self.readers, self.targets))
         self.cache = Cache(spec.data.cache_mb, folder / "cache")
         self.ledger = Ledger()
@@ -86,7 +87,7 @@ class Shared:
     def assembly(self, spec: Spec) -> Assembly:
         """A model with fresh weights on the shared readers."""
         readers = {n: self.readers[n] for n in spec.inputs}
-        model = assemble.make_model(spec, readers, self.targets, self.files, fresh=True)
+        model = assemble.make_model(spec, readers, self.targets, self.files, fresh=True, starts=starts_of(spec))
         return Assembly(spec, readers, self.targets, model, self.files)
 
     def width(self, spec: Spec) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 from polymodal.assemble import Assembly
 from polymodal.core import yaml12
 from polymodal.core.errors import RunError
+from polymodal.core.names import key
 from polymodal.core.schema import Json
 from polymodal.data.dataset import Dataset
-from polymodal.model import key
 from polymodal.work import folder as folders
 from polymodal.work.checkpoint import Checkpoints, State
 from polymodal.work.compare.cost import cpu_seconds, operations, seconds_per_row
@@ -25,6 +25,7 @@ from polymodal.work.compare.shared import Shared
 from polymodal.work.job import seal_run
 from polymodal.work.progress import Display
 from polymodal.work.train import train
+from polymodal.work.transfer import note, starts_of
 from polymodal.work.trust import store
 from polymodal.work.trust.calibrate import calibrate
 
@@ -109,6 +110,7 @@ def start(trial: Trial, shared: Shared) -> Assembly:
 def _begin(assembly: Assembly, folder: Path, shared: Shared) -> None:
     folders.write_bytes(folder / "spec.yaml", assembly.spec.text().encode())
     folders.write_json(folder / "readers.json", assembly.fields())
+    note(folder, starts_of(assembly.spec))
     shared.copy_files(assembly.spec.inputs, folder)
 
 

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from polymodal.core.contracts import Field
+from polymodal.core.errors import SpecError
+
 Kind = Literal["word", "char", "bpe", "wordpiece"]
 PAD, UNKNOWN = "[no token]", "[unknown token]"
 SMALLEST_BPE = 256 + 2  # every byte is a token
@@ -104,3 +107,20 @@ def _plain(tokenizer: Tokenizer) -> Tokenizer:
     description = json.loads(tokenizer.to_str())
     description["added_tokens"] = []
     return Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
+
+
+def adopt(text: str | None) -> Field:
+    """The field of a ready tokenizer: its `padding` says the padding, its `truncation` how much the model can read."""
+    advice = "an encoder that brings its own, encoder: {type: hf, name: ...}, or tokenizer: word"
+    if text is None:
+        raise SpecError("tokenizer", "hf is the tokenizer of a pretrained encoder", given="hf", advice=advice)
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise SpecError("tokenizer_json", f"is not JSON: {error}", given=text, advice=advice) from None
+    made = Tokenizer.from_str(text)
+    pad = (made.padding or {}).get("pad_id", 0)
+    special = made.encode("").ids  # what stands for nothing when the model adds no token of its own
+    named = [made.token_to_id(name) for name in ("[UNK]", "<unk>", "<|endoftext|>")]
+    unknown = next((i for i in named if i is not None), special[0] if special else pad)
+    return {"tokenizer": text, "kind": "hf", "size": made.get_vocab_size(), "pad": pad, "unknown": unknown}

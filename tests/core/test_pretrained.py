@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, BertConfig, BertModel
 
 from polymodal.core.errors import RunError, SpecError
-from polymodal.modalities.pretrained import fetch_config, stored_config, weights
+from polymodal.core.pretrained import fetch_config, stored_config, weights
 
 TINY = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
 

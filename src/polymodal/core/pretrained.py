@@ -1,4 +1,5 @@
-"""What encoders from transformers have in common: the stored configuration, the weights, and errors people can read.
+"""What parts from transformers have in common: the stored configuration, the weights, the tokenizer, and errors people
+can read.
 
 A run keeps `config.json` among its own files, so a loaded run needs neither the hub nor the folder it came from. Code
 from a hub is never run: a configuration is only read when transformers itself knows its model type.
@@ -18,9 +19,10 @@ from polymodal.core.schema import Json
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
 
 
 def fetch_config(name: str, files: Path, where: str) -> PretrainedConfig:
@@ -32,7 +34,7 @@ def fetch_config(name: str, files: Path, where: str) -> PretrainedConfig:
     """
     if not (files / CONFIG).exists():
         need("transformers", f"the model {name!r}", where)
-        config = _found_config(name, where)
+        config = find_config(name, where)
         files.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(files)
     return stored_config(files)
@@ -45,7 +47,8 @@ def is_model_type(name: str) -> bool:
     return name in CONFIG_MAPPING and not Path(name).exists()
 
 
-def _found_config(name: str, where: str) -> PretrainedConfig:
+def find_config(name: str, where: str) -> PretrainedConfig:
+    """The configuration of a hub name, a folder or a model type, without keeping it. Raises SpecError at `where`."""
     from transformers import CONFIG_MAPPING, PretrainedConfig
 
     if is_model_type(name):
@@ -86,6 +89,22 @@ def changed(config: Any, changes: dict[str, Json] | None) -> Any:
                             advice="a name that stands in its config.json")  # fmt: skip
         setattr(config, key, value)
     return config
+
+
+def fast_tokenizer(name: str, where: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of the model `name`, one that is all in its tokenizer.json. Raises SpecError when it has none."""
+    need("transformers", f"the model {name!r}", where)
+    from transformers import AutoTokenizer
+
+    advice = "a folder or hub name that holds a tokenizer.json"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SpecError(where, f"no tokenizer can be loaded: {reason}", given=name, advice=advice) from None
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_tokens):  # without files it knows no word
+        raise SpecError(where, "this model comes without a fast tokenizer", given=name, advice=advice)
+    return tokenizer
 
 
 def weights(cls: Any, name: str, config: PretrainedConfig, where: str) -> nn.Module:

@@ -1,0 +1,1 @@
+"""How well words were chosen: measures of captions, answers and transcripts. Numpy only; cheap to import."""
