@@ -106,7 +106,9 @@ SETTINGS: dict[tuple[str, str], dict] = {  # what has no default, and what keeps
     ("task", "reply"): {"decoder": {"type": "gru", "dropout": 0.0}},
     ("task", "caption"): {"min_count": 1, "decoder": {"type": "gru", "dropout": 0.0}},
     ("decoder", "lm"): {
-        "name": "gpt2", "pretrained": False, "config": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 64},
+        "name": "gpt2",
+        "pretrained": False,
+        "config": {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 64},
     },
     ("baseline", "boosted_trees"): {"iterations": 10, "leaves": (2, 3)},
     ("baseline", "mel_svm"): {"strengths": (1.0, 10.0)},

@@ -15,6 +15,8 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    CLIPConfig,
+    CLIPModel,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     VideoMAEConfig,
@@ -159,10 +161,32 @@ def publish_image(config: PretrainedConfig, folder: Path, preprocessor: dict | N
     return model
 
 
+def publish_clip(folder: Path) -> str:
+    """A CLIP with its tokenizer and how its pictures are prepared."""
+    words = ["<end>", "<unk>", "A", "photo", "depicts", "a", "red", "dog", "cat"]
+    shape = {**SHAPE, "num_hidden_layers": 1}
+    ids = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), 0)
+    ids |= {"vocab_size": len(words), "max_position_embeddings": 8}
+    vision = {**shape, "image_size": 24, "patch_size": 8}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config={**shape, **ids}, vision_config=vision, projection_dim=12)).save_pretrained(folder)
+    made = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", 0)])
+    PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<end>", eos_token="<end>", unk_token="<unk>",
+                            model_input_names=["input_ids", "attention_mask"]).save_pretrained(folder)  # fmt: skip
+    facts = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}, "do_center_crop": True,
+             "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "resample": 3}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts), encoding="utf-8")
+    return str(folder)
+
+
 def publish(modality: str, folder: Path) -> str:
     """A model for `text`, `image` or `video`; `lm` is a language model."""
     if modality == "text":
         return publish_text("bert", folder)
+    if modality == "clip":
+        return publish_clip(folder)
     if modality == "lm":
         return publish_lm("gpt2", folder)
     publish_image(VideoMAEConfig(**VIT, num_frames=4) if modality == "video" else ViTConfig(**VIT), folder)

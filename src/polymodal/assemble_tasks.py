@@ -106,8 +106,8 @@ def _alone(spec: Spec, task: TaskSpec, wired: dict[str, Any]) -> Alone:
 
 
 def _late(spec: Spec, part: PartSpec, task: TaskSpec, wired: dict[str, Any]) -> Late:
-    alone = _alone(spec, task, wired)
-    if not isinstance(alone.first, Joinable):
+    alone = None if _says(task.part, "poses") else _alone(spec, task, wired)
+    if alone is None or not isinstance(alone.first, Joinable):
         raise SpecError(f"{part.where}.type", f"answers of tasks.{task.name} ({task.part.type}) cannot be joined",
                         given=part.type, advice=f"one of {sorted(catalog.names('fusion'))}")  # fmt: skip
     decision = build(part, inputs=tuple(spec.inputs), kind=alone.first.joins, size=alone.first.size)

@@ -34,7 +34,11 @@ def test_extras_are_kept_apart_from_settings_and_come_back() -> None:
     plain["fusion"] = {"type": "gated", **extras}
     spec = specs.validate(specs.parse(plain))
     (decoder,) = nested(spec.tasks["said"].part)
-    for part, settings in ((spec.inputs["title"].encoder, {"width": 8}), (decoder, {"dropout": 0.2}), (spec.fusion, {})):
+    for part, settings in (
+        (spec.inputs["title"].encoder, {"width": 8}),
+        (decoder, {"dropout": 0.2}),
+        (spec.fusion, {}),
+    ):
         assert part is not None
         assert part.extras == extras
         assert part.settings == settings

@@ -182,7 +182,7 @@ def test_a_look_is_the_mean_over_layers_and_heads() -> None:
 def test_a_memory_that_is_not_there_changes_nothing() -> None:
     decoder = made()
     _, ids, _ = talk_like(WIDTH, SIZE, STARTS)
-    scores = [decoder(Stream(torch.zeros(5, n, WIDTH), torch.zeros(5, n, dtype=torch.bool)), ids) for n in (1, 7)]
+    scores = [decoder(Stream(torch.randn(5, n, WIDTH), torch.zeros(5, n, dtype=torch.bool)), ids) for n in (1, 7)]
     torch.testing.assert_close(*scores)
 
 

@@ -205,4 +205,5 @@ def test_the_catalogue() -> None:
     assert catalog.load("task", "reply", "type") is Reply
     assert Answer.target({}, Path()) == ("answers", {})
     assert Answer.target({"answers": 3, "min_count": 2}, Path()) == ("answers", {"most": 3, "min_count": 2})
-    assert Reply.target({"max_tokens": 5}, Path()) == ("sentences", {"min_count": 1, "max_tokens": 5})
+    wanted = {"min_count": 1, "max_tokens": 5, "at_least": PEOPLE}
+    assert Reply.target({"max_tokens": 5}, Path()) == ("sentences", wanted)

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+from transformers import CLIPModel, PreTrainedTokenizerFast
 
 from polymodal.core.errors import SpecError
 from polymodal.tasks.language import clipscore
 from polymodal.tasks.language.clipscore import PROMPT, Aligned, Preparation
 
-VOCABULARY = ["<end>", "<unk>", "A", "photo", "depicts", "a", "red", "dog", "cat"]
-
 
 @pytest.fixture(scope="module")
-def name(tmp_path_factory: pytest.TempPathFactory) -> str:
+def name(hub: Callable[[str], str]) -> str:
     """A folder with a CLIP of random weights, its tokenizer and how its pictures are prepared."""
-    torch.manual_seed(0)
-    tiny = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**tiny, "vocab_size": len(VOCABULARY), "max_position_embeddings": 8, "eos_token_id": 0, "bos_token_id": 0,
-            "pad_token_id": 0}  # fmt: skip
-    vision = {**tiny, "image_size": 24, "patch_size": 8}
-    folder = tmp_path_factory.mktemp("clip")
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", 0)])
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<end>", eos_token="<end>", unk_token="<unk>",
-                            model_input_names=["input_ids", "attention_mask"]).save_pretrained(folder)  # fmt: skip
-    facts = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}, "do_center_crop": True,
-             "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "resample": 3}  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(facts), encoding="utf-8")
-    return str(folder)
+    return hub("clip")
 
 
 @pytest.fixture(scope="module")

@@ -266,6 +266,20 @@ def test_stretches_by_the_centres_of_tokens() -> None:
     ]
 
 
+def test_labels_that_training_lacks_are_not_learned_and_never_right() -> None:
+    reader = Tags()
+    field = reader.fit(["a b c"])
+    task = build(field).eval()
+    given = streams([3])
+    answer = task(given, Stream(torch.zeros(1, 1, D), torch.ones(1, 1, dtype=torch.bool)), None)
+    new, log_p = target(reader, ["a new c"]), answer["logits"].log_softmax(2)[0]
+    torch.testing.assert_close(task.loss(answer, new, None)[0], -(log_p[0, 0] + log_p[2, 2]) / 2)
+    records = task.score(answer, new)
+    assert records["have"][0].tolist() == [1, 0, 1, 1]
+    assert records["hits"][0, 3] == 0
+    assert records["error"][0] > 0.33
+
+
 def test_settings_that_cannot_work() -> None:
     field = Tags().fit(NAMES)
     with pytest.raises(SpecError, match="single token"):

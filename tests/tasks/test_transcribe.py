@@ -66,9 +66,9 @@ def test_a_text_without_steps_enough_has_no_loss_and_no_gradient() -> None:
 
 
 def test_the_likeliest_path() -> None:
-    path = torch.tensor([[0, 1, 1, 0, 1, 2], [2, 2, 2, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
+    path = torch.tensor([[0, 1, 1, 0, 1, 2], [2, 2, 2, 1, 1, 2], [0, 0, 0, 0, 0, 1]])
     log_p = torch.nn.functional.one_hot(path, 3).float().mul(5).log_softmax(2)
-    steps = torch.tensor([6, 4, 6])
+    steps = torch.tensor([6, 4, 5])
     said = ctc.best_path(log_p, steps)
     assert [row[:n].tolist() for row, n in zip(said.labels, said.length.tolist(), strict=True)] == [
         [1, 1, 2],
@@ -257,6 +257,10 @@ def test_options_replace_the_search_once() -> None:
     beams.load_state_dict(task.state_dict())
     assert torch.equal(two["ids"], beams.respond(streams(), None)["ids"])
     assert (two["confidence"] >= one["confidence"] - 1e-6).any()
+    decoded = build(reader, way="attention").eval()
+    drawn = [decoded.respond(streams(), None, key=torch.arange(6) + n, search="sample")["ids"] for n in (0, 0, 9)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
     with pytest.raises(UserError, match="no option"):
         task.respond(streams(), None, beam=5)
 

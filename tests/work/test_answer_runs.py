@@ -117,7 +117,7 @@ def test_the_verdicts() -> None:
 
     assert told((0.1, 0.2), (0.1, 0.2))["looks"] is True
     assert told((-0.1, 0.2), (0.1, 0.2))["text"].startswith("it does not look at picture: q alone does as well (")
-    assert told((-0.2, -0.1), (0.1, 0.2))["text"].startswith("picture misleads it: q alone does better (")
+    assert told((-0.2, -0.1), (0.1, 0.2))["text"].startswith("it is misled by picture: q alone does better (")
     assert told((0.1, 0.2), (-0.1, 0.2))["text"].startswith("it does not look at what picture shows: another row's")
     assert "[+10.0 to +20.0]" in told((0.1, 0.2), (0.1, 0.2))["text"]
     assert told((None, None), (0.1, 0.2))["looks"] is None  # type: ignore[arg-type]
@@ -159,3 +159,23 @@ def test_baselines_know_the_answers(tmp_path: Path) -> None:
     train = [row["answer"] for row in rows(80, 0)]
     commonest = max(set(train), key=lambda a: (train.count(a), a))
     assert found["vqa_accuracy"]["value"] == pytest.approx(test.count(commonest) / len(test))
+
+
+def test_answers_in_words_of_its_own(tmp_path: Path) -> None:
+    """A reply says what its words can form, is measured as a choice is, and is given row by row."""
+    spec = plan(tmp_path, inputs=("facts", "question"))
+    spec["tasks"]["answer"] = {"type": "reply", "decoder": {"type": "gru", "dropout": 0.0}}
+    run = polymodal.train(spec=spec, out=tmp_path / "run", quiet=True)
+    test = run.metrics["test"]
+    assert list(test["tasks"]["answer"])[:2] == ["vqa_accuracy", "exact_match"]
+    assert test["tasks"]["answer"]["vqa_accuracy"]["value"] > 0.9
+    assert test["question"]["answer"]["looks"] is True
+    cells = [*rows(4, 7), dict.fromkeys(rows(1, 7)[0])]
+    said = run.predict(cells)
+    assert [line["answer"] for line in said[:12]] == [row["answer"] for row in rows(4, 7)]
+    assert all(0 < line["answer.confidence"] <= 1 for line in said)
+    assert [run.predict([one])[0]["answer"] for one in cells] == [line["answer"] for line in said]
+    people = [row | {"answer": [row["answer"], row["answer"].upper() + "!", "a zebra"]} for row in rows(4, 7)]
+    found = run.evaluate(people).json()["tasks"]["answer"]
+    assert found["exact_match"]["value"] == 1
+    assert found["vqa_accuracy"]["value"] == pytest.approx((2 * 1 / 3 + 1 * 2 / 3) / 3)  # two of three people

@@ -1,14 +1,19 @@
 """Captions from the command line: two languages, options, words with pictures, what is wrong with rows."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+import polymodal
 from polymodal.core import yaml12
 from polymodal.scenes import make_scenes
+from polymodal.tasks.language.clipscore import Aligned, clip_score
 
 INPUTS = {
     "picture": {"type": "image", "size": 16, "encoder": {"type": "cnn", "channels": [8, 8], "places": True}},
@@ -117,3 +122,22 @@ def test_the_same_seed_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     assert cli.main(["train", str(run / "spec.yaml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
     one, two = ((f / "weights.safetensors").read_bytes() for f in (run / "run", tmp_path / "again"))
     assert one == two
+
+
+def test_sentences_are_judged_beside_their_pictures(run: Path, shell: Any, hub: Callable[[str], str]) -> None:
+    table = run / "scenes" / "table.csv"
+    words = ("evaluate", run / "run", table, "--json", "--no-withheld", "--clip")
+    found = json.loads(shell.works(*words, hub("clip")).out)["tasks"]["caption"]
+    assert 0 <= found["clip_score"]["value"] <= 2.5
+    assert found["clip_score"]["ci95"][0] < found["clip_score"]["ci95"][1]
+    aligned = polymodal.load(run / "run").evaluate(table, withheld=False, clip=hub("clip")).tasks["caption"]
+    judge, texts = Aligned(hub("clip")), [str(p.value) for p in aligned.predictions]
+    files = [np.asarray(Image.open(run / "scenes" / name)) for name in pd.read_csv(table)["picture"]]
+    expected = clip_score(judge.embed_pictures(files), judge.embed_texts(texts)).mean()
+    assert found["clip_score"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert "no common space" in shell.fails("evaluate", run / "run", table, "--clip", hub("text"))
+
+
+def test_what_cannot_be_judged_is_said(trained: Any, shell: Any, hub: Callable[[str], str]) -> None:
+    table = next(trained.folder.glob("*.csv"))
+    assert "lacks a task that says sentences" in shell.fails("evaluate", trained.run, table, "--clip", hub("clip"))

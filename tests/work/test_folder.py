@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -88,3 +89,18 @@ def test_tensors_that_cannot_be_written_leave_the_older_ones(tmp_path: Path, mon
         folders.write_tensors(path, {"w": torch.zeros(2)})
     assert folders.read_tensors(path, digest)["w"].tolist() == [1.0, 1.0]
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_columns_of_texts_are_kept_as_they_are(tmp_path: Path) -> None:
+    columns = {
+        "said": np.array(["a dog", "", "狗 🐕"]),
+        "references": np.array([["a", "bc"], ["", "d"]]),
+        "numbers": np.arange(3.0),
+        "none": np.array([], np.str_),
+        "blank": np.array(["", ""]),
+    }
+    folders.write_tensors(tmp_path / "x.safetensors", dict(folders.as_tensor(n, c) for n, c in columns.items()))
+    found = dict(folders.as_column(n, t) for n, t in folders.read_tensors(tmp_path / "x.safetensors").items())
+    assert found.keys() == columns.keys()
+    for name, column in columns.items():
+        np.testing.assert_array_equal(found[name], column)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ def table() -> dict[str, list]:
     words = [" ".join(("up", "down", "left")[int(i)] for i in torch.randint(0, 3, (4,), generator=made))
              for _ in range(ROWS)]  # fmt: skip
     label = ["yes" if (v > 0) == ("up" in w) else "no" for v, w in zip(x, words, strict=True)]
-    return {"x": x.tolist(), "word": words, "label": label, "said": [f"{w} {a}" for w, a in zip(words, label, strict=True)]}
+    return {
+        "x": x.tolist(),
+        "word": words,
+        "label": label,
+        "said": [f"{w} {a}" for w, a in zip(words, label, strict=True)],
+    }
 
 
 def plan(extras: dict[str, Any] | None = None, decoder: dict[str, Any] | None = None, dropout: float = 0.2,
@@ -83,7 +89,7 @@ def learned(epochs: list[Weights], prefix: str) -> list[bool]:
     """For each epoch, whether any of these weights changed in it."""
     names = [n for n in epochs[0] if n.startswith(prefix)]
     assert names
-    return [any(not torch.equal(a[n], b[n]) for n in names) for a, b in zip(epochs, epochs[1:], strict=False)]
+    return [any(not torch.equal(a[n], b[n]) for n in names) for a, b in pairwise(epochs)]
 
 
 def fit(folder: Path, spec: dict[str, Any], resume: bool = False) -> polymodal.Run:
@@ -129,7 +135,9 @@ def test_what_is_frozen_is_in_eval_until_it_learns(tmp_path: Path, monkeypatch: 
 
     def watched(session: Session, micro: list) -> None:
         encoder = session.assembly.model.encoders["word"]
-        modes.append((encoder.training, encoder.stack.layers[0].dropout.training, encoder.stack.layers[2].dropout.training))
+        modes.append(
+            (encoder.training, encoder.stack.layers[0].dropout.training, encoder.stack.layers[2].dropout.training)
+        )
         step(session, micro)
 
     monkeypatch.setattr(training, "step", watched)
@@ -257,5 +265,7 @@ def test_two_processes_thaw_as_one_does(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     two = polymodal.load(tmp_path / "two")
-    for (name, a), b in zip(one.assembly.model.state_dict().items(), two.assembly.model.state_dict().values(), strict=True):
+    for (name, a), b in zip(
+        one.assembly.model.state_dict().items(), two.assembly.model.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")

@@ -80,6 +80,8 @@ def test_every_row_gets_an_answer_and_bad_sounds_a_reason(run: Any, folder: Path
     assert "not found" in said[4]["error"]
     right = sum(said[i]["text"] == r["text"] for i, r in zip((0, 2, 5), rows, strict=False))
     assert right >= 2
+    shell.works("predict", run.folder, asked, "--out", out, "--respond", "search=beam", "--respond", "beams=3")
+    assert [line["text"] is None for line in read_answers(out)] == [False, True, False, False, True, False]
     done = shell.works("evaluate", run.folder, folder / "rows.csv", "--json")
     assert {"wer", "cer", "exact_match"} <= json.loads(done.out)["tasks"]["text"].keys()
 

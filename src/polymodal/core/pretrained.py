@@ -19,7 +19,7 @@ from polymodal.core.schema import Json
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+    from transformers import PretrainedConfig
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -91,7 +91,7 @@ def changed(config: Any, changes: dict[str, Json] | None) -> Any:
     return config
 
 
-def fast_tokenizer(name: str, where: str) -> PreTrainedTokenizerFast:
+def fast_tokenizer(name: str, where: str) -> Any:
     """The tokenizer of the model `name`, one that is all in its tokenizer.json. Raises SpecError when it has none."""
     need("transformers", f"the model {name!r}", where)
     from transformers import AutoTokenizer

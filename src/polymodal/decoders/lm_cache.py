@@ -46,7 +46,8 @@ def taken(cache: Cache, first: int, last: int | None = None) -> Tensors:
     """Keys and values of the tokens from `first` to `last`, by layer. Raises ValueError where a layer keeps others."""
     found: Tensors = {}
     for number, layer in enumerate(cache.layers):
-        if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.keys.ndim != 4:
-            raise ValueError("keeps a state that is not keys and values")
-        found |= {f"key.{number}": layer.keys[:, :, first:last], f"value.{number}": layer.values[:, :, first:last]}
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if not isinstance(layer, DynamicLayer) or keys is None or values is None or keys.ndim != 4:
+            raise ValueError("it keeps a state that is not keys and values")
+        found |= {f"key.{number}": keys[:, :, first:last], f"value.{number}": values[:, :, first:last]}
     return found

@@ -97,9 +97,9 @@ class LSTMDecoder(_Recurrent):
         h_t, c_t = LSTM([E y_{t-1}; z_t], h_{t-1}, c_{t-1})
         p(y_t) = softmax(W_o (E y_{t-1} + L_h h_t + L_z z_t))
 
-    and the loss, which is a mean over the T tokens of a sentence, grows by `doubly_stochastic` / T · Σ_s (1 - Σ_t a_ts)²,
-    so that no token of the memory is passed over. With `attend: false` there is no z: as Show and Tell (Vinyals et al.
-    2015), but that the memory makes the first state instead of a first word.
+    and the loss, a mean over a sentence's T tokens, grows by `doubly_stochastic` / T · Σ_s (1 - Σ_t a_ts)², so that
+    no token of the memory is passed over. With `attend: false` there is no z: as Show and Tell (Vinyals et al. 2015),
+    but that the memory makes the first state instead of a first word.
 
     Settings: `hidden`, the width H of the state (the memory's); `layers` (1), the first reads z, the last asks;
     `embed`, the width of the tokens' vectors (H); `attend` (true); `doubly_stochastic` (1.0); `dropout` (0.3) of what

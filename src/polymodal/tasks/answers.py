@@ -75,7 +75,7 @@ class Answers:
             raise TableError("target", f"no answer was given by {self.min_count} people", advice="a lower min_count")
         frequent = sorted(enough, key=lambda answer: (-counts[answer], answer))[: self.most]
         self.field = field = {
-            "classes": [min(written[a], key=lambda way, a=a: (-written[a][way], len(way), way)) for a in frequent],
+            "classes": [usual(written[answer]) for answer in frequent],
             "counts": [counts[answer] for answer in frequent], "people": sum(counts.values()), "rows": rows,
             "references": references, "bytes": room,
         }  # fmt: skip
@@ -100,3 +100,8 @@ class Answers:
             "share": np.zeros(len(self._places), np.float32),
             "text": np.zeros((self._field["references"], self._field["bytes"]), np.uint8),
         }
+
+
+def usual(ways: Counter[str]) -> str:
+    """The most frequent way of writing, of equals the shortest, of these the first in the alphabet."""
+    return min(ways, key=lambda way: (-ways[way], len(way), way))

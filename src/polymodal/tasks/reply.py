@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Gt, Le
 from jaxtyping import Float
 
 from polymodal.core.contracts import Prediction, Records
-from polymodal.core.schema import Json, Natural, Part, Positive, Rate, Share, Wired
+from polymodal.core.schema import Json, Natural, PartKind, Positive, Rate, Share, Wired
 from polymodal.core.search import Search
 from polymodal.core.streams import Answer, Row, Target
 from polymodal.tasks import answering
+from polymodal.tasks.answers import PEOPLE
 from polymodal.tasks.metrics import PerWeighting
 from polymodal.tasks.speaking import Speaking, Way, sentence_reader
 
@@ -44,7 +45,7 @@ class Reply(Speaking):
         width_in: Wired[int],
         inputs: Wired[tuple[str, ...]],
         question: str | None = None,
-        decoder: Part["decoder"] = "transformer",
+        decoder: Annotated[Any, PartKind("decoder")] = "transformer",
         tokenizer: Literal["word", "char", "bpe", "wordpiece"] = "word",
         vocab: Positive = 10000,
         min_count: Positive = 1,
@@ -68,8 +69,8 @@ class Reply(Speaking):
 
     @staticmethod
     def target(settings: Json, files: Path) -> tuple[str, Json]:
-        own = {"min_count": 1, "max_tokens": 12} | {name: settings[name] for name in READER if name in settings}
-        return sentence_reader(settings, files, own)
+        given = {name: settings[name] for name in READER if name in settings}
+        return sentence_reader(settings, files, {"min_count": 1, "max_tokens": 12, "at_least": PEOPLE} | given)
 
     def predict(self, answer: Answer, rows: Sequence[Row]) -> list[Prediction]:
         sure = self.confidence(answer).tolist()

@@ -41,7 +41,7 @@ class Sentences:
 
     Field: as of a text input, with `size` V (tokens that can be said, `end` among them), `end`, `languages`, and for
     samples `references` R, `length` L and `bytes` C, from the training rows: sentences after the R-th of a row are left
-    out. With `document_frequencies` also how many `documents` (rows) there are
+    out; R is at least `at_least`. With `document_frequencies` also how many `documents` (rows) there are
     and in how many of them each n-gram stands, for training on CIDEr.
 
     Sample: `ids` int64 [R, L], tokens, then `end`, then padding; `length` int64 [R], with the end, 0 where there is no
@@ -64,6 +64,7 @@ class Sentences:
         max_tokens: Positive = 40,
         end: Natural | None = None,
         document_frequencies: bool = False,
+        at_least: Positive = 1,
     ) -> None:
         if tokenizer == "bpe" and vocab <= vocabulary.SMALLEST_BPE:
             raise SpecError("vocab", f"bpe needs more than {vocabulary.SMALLEST_BPE}: every byte is a token",
@@ -75,7 +76,7 @@ class Sentences:
         self.lower = tokenizer != "hf" if lower is None else lower
         self.tokenizer, self.tokenizer_json, self.end = tokenizer, tokenizer_json, end
         self.vocab, self.min_count, self.max_tokens = vocab, min_count, max_tokens
-        self.counted = document_frequencies
+        self.counted, self.at_least = document_frequencies, at_least
         self._field: Field | None = None
         self._words: Words | None = None
 
@@ -109,7 +110,7 @@ class Sentences:
 
     def _learn(self, walk: Iterable[object], names: list[str], known: Field) -> Field:
         words = Words(known | {"languages": names})
-        most = {"references": 0, "length": 0, "bytes": SMALLEST, "rows": 0, "cut": 0}
+        most = {"references": self.at_least, "length": 0, "bytes": SMALLEST, "rows": 0, "cut": 0}
         corpus: list[list[str]] = []
         for row in self._rows(walk, names):
             lengths = [len(words.ids(one.text)) for one in row]

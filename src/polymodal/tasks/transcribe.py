@@ -23,7 +23,7 @@ from polymodal.tasks.head import HeadNorm
 from polymodal.tasks.language import edits
 from polymodal.tasks.packed import covered, packed, prefix, the_input
 from polymodal.tasks.sentences import Words, texts_of
-from polymodal.tasks.speaking import chosen, sentence_reader
+from polymodal.tasks.speaking import chosen, draws, sentence_reader
 from polymodal.tasks.speller import Speller
 
 READER: Json = {"tokenizer": "char", "min_count": 1, "max_tokens": 400}  # what this task's target is read with
@@ -58,6 +58,7 @@ class Transcribe(nn.Module):
     reads = frozenset({"tokens"})
     says = ("confidence",)
     metric, maximize = "wer", False
+    draws = True  # a decoder may be asked to
 
     def __init__(
         self,
@@ -161,25 +162,30 @@ class Transcribe(nn.Module):
         return (target.present & (target.data["length"][:, 0] > 0)).float()
 
     @torch.no_grad()
-    def respond(self, streams: Streams, fused: Stream | None, **options: Json) -> Answer:
+    def respond(self, streams: Streams, fused: Stream | None, *, key: Tensor | None = None, **options: Json) -> Answer:
         """`ids` [B L], the tokens that are said and then the end, and `confidence` [B]; with CTC what `forward` gives.
 
-        `options` replace the task's own search for this time: `search`, `beams`.
+        `options` replace the task's own search for this time: `search`, `beams`, and for a decoder by itself all that
+        `core.search.Search` has; what is drawn by lot is a function of `key`.
         """
         search = chosen(self.search, options)
         heard, steps = self._heard(streams)
         if self.speller is None:
             memory = self._memory(heard, steps)
-            ids, length = self._decoded(memory, search)
+            lot = draws(key, len(heard), search.longest) if search.way == "sample" else None
+            ids, length = self._decoded(memory, search, lot)
             gains, spoken, _ = self._gains(memory, ids, length)
             return {"ids": ids, "confidence": (gains.sum(1) / spoken.sum(1).clamp(min=1)).exp()}
         spelled = self.speller(heard, steps)
         return spelled | self._best(spelled, heard, search.beams if search.way == "beam" else None)
 
-    def _decoded(self, memory: Stream, search: Search) -> tuple[Int[Tensor, "B L"], Int[Tensor, " B"]]:
+    def _decoded(
+        self, memory: Stream, search: Search, lot: Tensor | None
+    ) -> tuple[Int[Tensor, "B L"], Int[Tensor, " B"]]:
         start = torch.full(memory.mask.shape[:1], self.start, device=memory.mask.device)
         banned = tuple(self.silent - {self.end})
-        said = decode(self.decoder, memory, start, end=self.end, banned=banned, search=search)
+        lot = None if lot is None else lot.to(start.device)
+        said = decode(self.decoder, memory, start, end=self.end, banned=banned, search=search, draws=lot)
         return F.pad(said.ids, (0, search.longest - said.ids.shape[1]), value=self.end), said.length
 
     def _best(self, spelled: Answer, heard: Float[Tensor, "B T D"], beams: int | None) -> Answer:

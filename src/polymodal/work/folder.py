@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save_file
@@ -20,6 +22,7 @@ from polymodal.core.schema import Json
 
 FORMAT = 1
 MANIFEST = "run.json"
+TEXTS = "\x1ftexts"  # ends the name of a tensor that holds texts
 KEPT = "free some space; what was saved before is kept, and `--resume` goes on from there"
 
 
@@ -68,6 +71,24 @@ def digest(path: Path) -> str:
 def write_json(path: Path, value: Json) -> str:
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))  # a lone surrogate as JSON writes it: \udcff
+
+
+def as_tensor(name: str, column: np.ndarray) -> tuple[str, Tensor]:
+    """A column of records as a tensor; of texts their characters' numbers, under a name that says so."""
+    whole = np.ascontiguousarray(column)
+    if whole.dtype.kind != "U":
+        return name, torch.from_numpy(whole)
+    shape = (*whole.shape, whole.dtype.itemsize // 4)
+    letters = whole.view(np.int32).reshape(shape) if whole.size else np.zeros(shape, np.int32)
+    return name + TEXTS, torch.from_numpy(letters)
+
+
+def as_column(name: str, tensor: Tensor) -> tuple[str, np.ndarray]:
+    """What `as_tensor` was given."""
+    if not name.endswith(TEXTS):
+        return name, tensor.numpy()
+    letters = np.ascontiguousarray(tensor.numpy())
+    return name.removesuffix(TEXTS), letters.view(f"<U{letters.shape[-1]}")[..., 0]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

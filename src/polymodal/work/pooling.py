@@ -41,8 +41,8 @@ class Scores:
         return cls({n: t.records for n, t in tasks}, {n: t.rows for n, t in tasks})
 
     def write(self, folder: Path) -> None:
-        tensors = {f"records/{c}/{task}": torch.from_numpy(np.ascontiguousarray(column))
-                   for task, columns in self.records.items() for c, column in columns.items()}  # fmt: skip
+        tensors = dict(folders.as_tensor(f"records/{c}/{task}", column)
+                       for task, columns in self.records.items() for c, column in columns.items())  # fmt: skip
         rows = {f"rows//{task}": torch.from_numpy(np.asarray(rows, np.int64)) for task, rows in self.rows.items()}
         folders.write_tensors(folder / RECORDS, tensors | rows)
 
@@ -50,11 +50,12 @@ class Scores:
     def read(cls, folder: Path) -> Scores:
         found = cls({}, {})
         for name, tensor in folders.read_tensors(folder / RECORDS).items():
-            kind, column, task = name.split("/", 2)
+            whole, values = folders.as_column(name, tensor)
+            kind, column, task = whole.split("/", 2)
             if kind == "rows":
-                found.rows[task] = tensor.numpy()
+                found.rows[task] = values
             else:
-                found.records.setdefault(task, {})[column] = tensor.numpy()
+                found.records.setdefault(task, {})[column] = values
         return found
 
 

@@ -109,8 +109,9 @@ def clusters(spec: Spec, table: Table, rows: np.ndarray, inputs: tuple[str, ...]
 def verdict(found: Mapping[str, Json], full: Measures) -> dict[str, Json]:
     """`looks`, whether it looks at the other inputs (None where the measure is not defined), and `text`, why."""
     name, others = found["measure"], " and ".join(found["others"])
-    ends = [found[f"gain_{kind}"].get(name, {}).get("ci95") or (None, None) for kind in ("alone", "strange")]
-    if any(end is None for pair in ends for end in pair):
+    gained = [found[f"gain_{kind}"].get(name, {}).get("ci95") for kind in ("alone", "strange")]
+    ends: list[list[float]] = [pair for pair in gained if pair and None not in pair]
+    if len(ends) < 2:
         return {"looks": None, "text": f"whether it looks at {others} cannot be told from these rows"}
     scores = ", ".join(
         f"{said} {written(value, name)}"
@@ -127,7 +128,7 @@ def verdict(found: Mapping[str, Json], full: Measures) -> dict[str, Json]:
     if alone == 0:
         return {"looks": False, "text": f"it does not look at {others}: {found['question']} alone does as well {told}"}
     if alone < 0:
-        return {"looks": False, "text": f"{others} misleads it: {found['question']} alone does better {told}"}
+        return {"looks": False, "text": f"it is misled by {others}: {found['question']} alone does better {told}"}
     if strange <= 0:
         return {"looks": False, "text": f"it does not look at what {others} shows: another row's does as well {told}"}
     return {"looks": True, "text": f"it looks at {others} {told}"}

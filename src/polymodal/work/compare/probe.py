@@ -45,8 +45,9 @@ class Answered:
             for task, records in scores.records.items():
                 for name, column in records.items():
                     small = bool(way) and column.dtype == np.float64
-                    values = np.ascontiguousarray(column.astype(np.float32) if small else column)
-                    tensors["\x1f".join([name, task, *way])] = torch.from_numpy(values)
+                    values = column.astype(np.float32) if small else column
+                    named_so, tensor = folders.as_tensor("\x1f".join([name, task, *way]), values)
+                    tensors[named_so] = tensor
         rows = {"\x1f".join(["", task]): torch.from_numpy(rows) for task, rows in self.whole.rows.items()}
         folders.write_tensors(folder / FILE, tensors | rows)
 
@@ -54,12 +55,13 @@ class Answered:
     def read(cls, folder: Path) -> Answered:
         found = cls(Scores({}, {}))
         for name, tensor in folders.read_tensors(folder / FILE).items():
-            column, task, *way = name.split("\x1f")
+            whole, values = folders.as_column(name, tensor)
+            column, task, *way = whole.split("\x1f")
             if not column:
-                found.whole.rows[task] = tensor.numpy()
+                found.whole.rows[task] = values
                 continue
             scores = found.ways.setdefault(tuple(way), Scores({}, found.whole.rows)) if way else found.whole
-            scores.records.setdefault(task, {})[column] = tensor.numpy()
+            scores.records.setdefault(task, {})[column] = values
         return found
 
     def given(self, inputs: frozenset[str], task: str) -> Records:
