@@ -1,4 +1,4 @@
-"""AVLetters as one table: who trains, who chooses, who is tested, and training clips that were shifted and trimmed.
+"""AVLetters as one table: who trains, who chooses, who is tested; what moves in a clip, shifted and trimmed copies.
 
     python recipes/avletters.py --data DATA --out FOLDER
 
@@ -14,9 +14,13 @@ Every training utterance stands in COPIES rows: once as it is, then with the cli
 here, and not while training, so that what frozen encoders say of them is computed once. Rows that choose and test rows
 stand once, as they are. SHIFT, TRIM and COPIES were chosen by validation rows.
 
+A clip has three channels: the grey frames; how far each is from the clip's mean picture, in units of the deviation of
+all these differences; and the difference to the frame before (`views`). Faces differ more than what a mouth does: nets
+that were given grey frames alone spent their first epochs on whose face it is, some seeds most of them.
+
 Needs DATA/avletters. Writes FOLDER/avletters/table.parquet: split, item (in the array file), letter, speaker, take,
-utterance (its number in the data set); and clips.npz: `video`, uint8 frames x 30 x 40, and `mfcc`, float32 steps x 26,
-with `offsets` and `mfcc_offsets`. The same versions of numpy and pyarrow write the same bytes.
+utterance (its number in the data set); and clips.npz: `video`, uint8 frames x 30 x 40 x 3, and `mfcc`, float32 steps x
+26, with `offsets` and `mfcc_offsets`. The same versions of numpy and pyarrow write the same bytes.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from polymodal.data.tables import Table, open_table
 COPIES = 4  # rows in which a training utterance stands
 SHIFT = 1  # pixels
 TRIM = 0.15  # of the time
+MIDDLE, SPREAD = 128, 40  # grey levels that stand for no difference, and for one of a deviation
 SOURCE = "avletters_half_takes12.npz"
 
 
@@ -60,7 +65,7 @@ def rows(source: Path, folder: Path) -> list[dict[str, Any]]:
             if copy:
                 rng = generator(0, "avletters", number, copy)
                 clip, sound = shifted(trimmed(clip, rng), rng), trimmed(sound, rng)
-            clips.append(clip)
+            clips.append(views(clip))
             heard.append(sound)
     np.savez(folder / "clips.npz", video=np.concatenate(clips), offsets=edges(clips), mfcc=np.concatenate(heard),
              mfcc_offsets=edges(heard))  # fmt: skip
@@ -94,6 +99,14 @@ def shifted(clip: np.ndarray, rng: Rng) -> np.ndarray:
     padded = np.pad(clip, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)), "edge")
     top, left = rng.integers(0, 2 * SHIFT + 1, 2)
     return padded[:, top : top + clip.shape[1], left : left + clip.shape[2]]
+
+
+def views(clip: np.ndarray) -> np.ndarray:
+    """Grey frames [T H W] -> [T H W 3]: with what sets each apart from the clip's mean, and from the frame before."""
+    grey = clip.astype(np.float32)
+    apart, change = grey - grey.mean(0), np.diff(grey, axis=0, prepend=grey[:1])
+    every = np.stack([grey, MIDDLE + SPREAD * apart / (apart.std() + 1), MIDDLE + 2 * change], -1)
+    return np.clip(np.rint(every), 0, 255).astype(np.uint8)
 
 
 def edges(items: list[np.ndarray]) -> np.ndarray:

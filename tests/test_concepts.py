@@ -603,6 +603,16 @@ def _() -> object:
     return (surprises([0, 1])[1] + surprises([1, 1])[0]) / 2
 
 
+@by_hand("Do they belong together?")
+def _() -> object:
+    return -log(sigmoid(2.0)), -log(1 - sigmoid(-1.0))
+
+
+@by_hand("Answers of several people")
+def _() -> object:
+    return [sum(min(1, (k - gave) / 3) for gave in [1] * k + [0] * (10 - k)) / 10 for k in (1, 2, 3, 4)]
+
+
 @by_hand("Contrastive loss")
 def _() -> object:
     s = [[dot(u, v) / 0.5 for v in ([0.8, 0.6], [0.0, 1.0])] for u in ([1.0, 0.0], [0.0, 1.0])]

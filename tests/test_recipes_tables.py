@@ -265,7 +265,7 @@ def test_copies_of_clips_and_sounds_are_shifted_and_trimmed_no_further_than_told
     moved, cut, whole = set(), set(), set()
     for i in range(len(table)):
         utterance = table.cell(i, "utterance")
-        clip, was = item(made, "video", "offsets", i), item(source, "video", "offsets", utterance)
+        clip, was = item(made, "video", "offsets", i)[..., 0], item(source, "video", "offsets", utterance)
         sound, said = item(made, "mfcc", "mfcc_offsets", i), item(source, "mfcc", "mfcc_offsets", utterance)
         if table.cell(i, "split") != "train" or utterance not in whole:  # the first of a training utterance's rows
             whole.add(utterance)
@@ -315,3 +315,18 @@ def test_strings_of_digits_say_what_is_heard(data: Path, tmp_path: Path, monkeyp
 def samples(file: Path | io.BytesIO) -> np.ndarray:
     with wave.open(str(file) if isinstance(file, Path) else file, "rb") as sound:
         return np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 9), st.integers(0, 2**30))
+def test_beside_the_grey_frames_stands_what_moves(count: int, seed: int) -> None:
+    clip = generator(seed).integers(0, 256, (count, 2, 3)).astype(np.uint8)
+    seen = recipe_module("avletters").views(clip)
+    assert (seen.shape, seen.dtype) == ((count, 2, 3, 3), np.uint8)
+    mean = sum(frame.astype(float) for frame in clip) / count
+    spread = np.sqrt(np.mean([(frame - mean) ** 2 for frame in clip])) + 1
+    for t, frame in enumerate(clip):
+        before = clip[max(t - 1, 0)].astype(float)
+        wanted = frame, 128 + 40 * (frame - mean) / spread, 128 + 2 * (frame - before)
+        for channel, values in enumerate(wanted):
+            assert np.abs(seen[t, ..., channel] - np.clip(values, 0, 255)).max() < 0.51

@@ -26,7 +26,7 @@ from polymodal.model import Model
 class Start(NamedTuple):
     """What a part begins with, out of another run."""
 
-    weights: Callable[[], dict[str, Tensor]]  # by their names in the part
+    weights: Callable[[nn.Module], dict[str, Tensor]]  # for this module, by their names in it
     origin: dict[str, Json]  # "run", "input" or "task" there, and the sha256 of its "weights"
     field: Field | None = None  # what the reader of an encoder's input, or of a decoder's target, learned there
     install: Callable[[Path], None] = lambda files: None  # put what the part needs among the files of a run
@@ -94,7 +94,7 @@ def dress(spec: Spec, model: Model, starts: Starts, *, fresh: bool) -> None:
 
 def _begin(module: nn.Module, start: Start, where: str) -> None:
     """Raises SpecError for weights of another shape."""
-    mine, theirs = module.state_dict(), start.weights()
+    mine, theirs = module.state_dict(), start.weights(module)
     for name in (*mine, *theirs):
         shapes = [list(some[name].shape) if name in some else None for some in (mine, theirs)]
         if shapes[0] != shapes[1]:
@@ -130,11 +130,12 @@ def _add_lora(module: nn.Module, lora: Lora, part: PartSpec) -> None:
 
 
 def _linear(module: nn.Module) -> tuple[list[str], bool]:
-    """Linear layers by name, but the one that gives a language model's words, which is often the table of words itself;
-    and whether they are GPT-2's, whose weights lie the other way round."""
+    """Linear layers by name, but what gives words their scores, which is often the table of words itself; and whether
+    they are GPT-2's, whose weights lie the other way round."""
     out = getattr(module, "get_output_embeddings", lambda: None)()
-    linear = [(n, m) for n, m in module.named_modules()
-              if m is not out and (isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D")]  # fmt: skip
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    linear = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    linear = [(n, m) for n, m in linear if m is not out and id(m.weight) not in tables]
     return [n for n, _ in linear], any(not isinstance(m, nn.Linear) for _, m in linear)
 
 

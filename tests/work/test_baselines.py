@@ -296,7 +296,7 @@ def test_train_beside_simple_models(trained: Trained, shell: Shell, tmp_path: Pa
     assert "label.accuracy on valid: " in done.err
     assert "this model" in done.err
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["baselines"].keys() == {
-        "majority", "tfidf", "frozen_trees"
+        "majority", "same_text", "tfidf", "frozen_trees"
     }  # fmt: skip
 
 

@@ -317,11 +317,29 @@ def test_adapters_are_merged_as_peft_does() -> None:
     given = torch.randn(7, 5)
     expected = net(given)
     plain = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3, bias=False))
-    plain.load_state_dict(merged(net.state_dict(), lora))
+    plain.load_state_dict(merged(net.state_dict(), lora, plain))
     torch.testing.assert_close(plain(given), expected)
     for layer in (net[0], net[2]):
         layer.merge()
     torch.testing.assert_close(plain[0].weight, net[0].get_base_layer().weight)
+
+
+def test_adapters_of_gpt2_stand_beside_its_turned_matrices_and_not_on_its_head() -> None:
+    pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    shape = transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    net, plain = (transformers.GPT2LMHeadModel(shape).eval() for _ in range(2))
+    lora = Lora(rank=2, alpha=6.0)
+    _add_lora(net, lora, PartSpec("decoder", "lm", {}, "x"))
+    beside = {n.rpartition(".lora_A")[0].rpartition(".")[2] for n, _ in net.named_parameters() if "lora_A" in n}
+    assert beside == {"c_attn", "c_proj", "c_fc"}
+    for name, p in net.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(p, std=0.1)
+    ids = torch.arange(6)[None]
+    plain.load_state_dict(merged(net.state_dict(), lora, plain))
+    torch.testing.assert_close(plain(ids).logits, net(ids).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_lora_on_what_comes_from_a_run_and_from_a_run_with_lora(base: Path, tmp_path: Path) -> None:
@@ -334,6 +352,7 @@ def test_lora_on_what_comes_from_a_run_and_from_a_run_with_lora(base: Path, tmp_
     theirs, ours = weights(base), first.assembly.model.state_dict()
     linear = [n for n in ours if ".base_layer.weight" in n]
     assert any(n.startswith("tasks.") for n in linear)
+    assert not any(".said." in n or ".head." in n for n in linear)  # tied: an adapter of one would not be the other's
     for name in linear:  # the weights themselves are those of the run, and stay
         assert torch.equal(ours[name], theirs[name.replace(".base_layer.", ".")]), name
     assert any(w.abs().max() > 0 for n, w in ours.items() if "lora_B" in n)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from polymodal.assemble import target_part
 from polymodal.assemble_extras import Start, Starts, input_folder
@@ -89,9 +89,9 @@ class Other:
         """Those weights whose names begin so; adapters beside them are added to them."""
         lora = None if part is None else lora_of(part)
 
-        def weights() -> dict[str, Tensor]:
+        def weights(module: nn.Module) -> dict[str, Tensor]:
             own = {n.removeprefix(prefix): w for n, w in self.stored.weights.items() if n.startswith(prefix)}
-            return own if lora is None else merged(own, lora)
+            return own if lora is None else merged(own, lora, module)
 
         origin = {"run": self.name, **of, "weights": self.stored.weights_hash}
         return Start(weights, origin, **more)
@@ -181,13 +181,17 @@ def _projections(spec: Spec, found: Starts, runs: Mapping[str, Stored]) -> dict[
     return made
 
 
-def merged(weights: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
-    """The weights without adapters: W + (alpha / rank) B A of each linear layer that has one (Hu et al. 2021)."""
+def merged(weights: Mapping[str, Tensor], lora: Lora, module: nn.Module) -> dict[str, Tensor]:
+    """The weights without adapters: W + (alpha / rank) B A of each linear layer that has one (Hu et al. 2021).
+
+    `module` is what they are for, without adapters: its layers say whose weights lie the other way round.
+    """
     found = {n.replace(".base_layer.", "."): w for n, w in weights.items() if ".lora_" not in n}
     for name, down in weights.items():
         if layer := re.fullmatch(r"(.*)\.lora_A\.default\.weight", name):
-            up = weights[f"{layer[1]}.lora_B.default.weight"]
-            found[f"{layer[1]}.weight"] = found[f"{layer[1]}.weight"] + lora.alpha / lora.rank * (up @ down)
+            change = lora.alpha / lora.rank * (weights[f"{layer[1]}.lora_B.default.weight"] @ down)
+            turned = not isinstance(module.get_submodule(layer[1]), nn.Linear)
+            found[f"{layer[1]}.weight"] = found[f"{layer[1]}.weight"] + (change.T if turned else change)
     return found
 
 
