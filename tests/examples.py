@@ -69,7 +69,10 @@ TARGETS: dict[str, tuple[list, list]] = {  # by reader of targets, likewise
     "label": (["dog", "cat", "bird", "cat"], [None, ["dog"], float("nan")]),
     "labels": (["dog|cat", "", ["bird"], "cat"], [None, [["dog"]]]),
     "number": ([1.5, "20", -3, 4e2], [None, "n/a", "1,200"]),
-    "sentences": (["a red dog .", ["a red cat", "the cat"], '["a dog", "one dog"]', "the red dog"], [None, "", [" "], {1}]),
+    "sentences": (
+        ["a red dog .", ["a red cat", "the cat"], '["a dog", "one dog"]', "the red dog"],
+        [None, "", [" "], {1}],
+    ),
     "answers": (["two dogs", ["yes", "no", "yes"], '["a cat", "cat"]', "cup, book"], [None, "", [], "the", b"yes"]),
     "anything": (["a", 1, {"a": 1}, b"x"], []),
     "tags": (["B I O B I O", ["O"] * 6, '["B", "I", "I", "O", "B", "O"]', "O B I I O C"], [None, 3, [["B"]]]),

@@ -146,7 +146,8 @@ class Model(nn.Module):
                 said = task(streams, fused, target) if forced else answers[name]
                 losses[name] = weigh(task.loss(said, target, gather))
                 asked[name] = target
-        if id(batch.inputs) not in seen and learned is not None and (self.align is not None or self.balance is not None):
+        objectives = [part for part in (self.align, self.balance) if part is not None]
+        if objectives and learned is not None and id(batch.inputs) not in seen:
             seen[id(batch.inputs)] = self._joined(batch, batch.inputs, shared, learned, gather)
         first, entered = next(iter(seen.values())), tuple([one.entered for one in seen.values()])
         plain = seen.get(id(batch.inputs), first)

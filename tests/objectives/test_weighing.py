@@ -126,7 +126,7 @@ def test_tasks_that_are_not_there_are_left_out_of_the_mean() -> None:
 
 
 def toy(part: nn.Module, scale: float, steps: int = 400) -> tuple[list[float], list[float]]:
-    """Two regressions from one shared layer, the second's loss `scale` times as large; weights, and pulls at the end."""
+    """Two regressions from a shared layer, the second's loss `scale` times as large; weights and pulls at the end."""
     torch.manual_seed(0)
     x, shared = torch.randn(64, 5), nn.Linear(5, 8)
     heads, goals = nn.ModuleList(nn.Linear(8, 3) for _ in range(2)), torch.randn(2, 64, 3)

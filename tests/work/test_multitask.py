@@ -1,4 +1,4 @@
-"""Several tasks trained together: who counts how much, whose turn it is, exact to resume, told in history and report."""
+"""Several tasks trained together: who counts how much, whose turn it is, exact to resume, told in history, report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_a_task_without_any_target_in_a_step_is_harmless(tmp_path: Path) -> None
 
 
 def test_norms_are_those_of_each_tasks_gradient_at_the_streams(tmp_path: Path) -> None:
-    """Measured beside the one backward pass as by one of its own; alike over micro-batches; the gradient is the same."""
+    """Measured beside the one backward pass as by one of its own; alike over micro-batches; same gradient."""
     one, rows = session(plan(weigh="gradnorm", attention={"type": "bidirectional", "heads": 2}), tmp_path)
     model, batch = one.assembly.model, load(rows, list(range(40)))
     mix = Mix(one, [batch])
@@ -203,7 +204,7 @@ def test_turns_are_as_frequent_as_tasks_are_heavy() -> None:
     counts = Counter(names[0] for names in drawn)
     shares = np.array([1.0, 0.5, 1.0, 1.0])
     assert chisquare([counts[n] for n in spec.tasks], 3000 * shares / shares.sum()).pvalue > 1e-3
-    pairs = Counter(zip(drawn, drawn[1:], strict=False))
+    pairs = Counter(pairwise(drawn))
     assert len(pairs) == 16, "no order"
     assert drawn == [turn(spec, step) for step in range(3000)]
     other = parse(plan({"turns": "one", "seed": 4}))
@@ -418,7 +419,11 @@ def test_what_is_exchanged_is_not_encoded_again(tmp_path: Path) -> None:
         ({"train": {"turns": "two"}}, "train.turns", "one"),
         ({"tasks": {"w": {"type": "mask", "column": "title"}}}, "tasks.w.input", "is needed"),
         ({"tasks": {"w": {"type": "mask", "column": "title", "input": "code"}}}, "tasks.w.input", "is no text"),
-        ({"tasks": {"w": {"type": "mask", "column": "title", "input": "title", "share": 0}}}, "tasks.w.share", "greater"),
+        (
+            {"tasks": {"w": {"type": "mask", "column": "title", "input": "title", "share": 0}}},
+            "tasks.w.share",
+            "greater",
+        ),
         ({"tasks": {"pair": {"type": "match", "column": "title"}}, "balance": "ogm"}, "balance", "target of its own"),
         ({"tasks": {"pair": {"type": "match", "column": "title"}}, "fusion": "average"}, "fusion.type", "joined"),
     ],

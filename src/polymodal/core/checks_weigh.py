@@ -18,7 +18,7 @@ def check_weigh(make: Callable[[], Any], tasks: int, steps: int = 30) -> None:
     Weights are finite, not below 0, without a gradient, and a copy; a task without targets is not touched by its zero
     loss; nothing is learned by gradient; what is learned is saved, and a copy goes on as the first one does.
     """
-    part = _fresh(make, Weigh)
+    part: Any = _fresh(make, Weigh)
     assert not list(part.parameters()), "what is learned belongs in buffers: the optimiser never sees it"
     _check_weights(part, tasks)
     part.weights().zero_()

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import torch
 from annotated_types import Gt, Le
-from jaxtyping import Bool, Float, Int
-from tokenizers import Tokenizer
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polymodal.core.contracts import Field, Gather, Prediction, Records
 from polymodal.core.errors import SpecError, suggest
-from polymodal.core.lots import numbers, uniform
 from polymodal.core.schema import Json, Wired
 from polymodal.core.streams import Answer, Cells, Row, Stream, Streams, Target
 from polymodal.tasks import metrics
+from polymodal.tasks.hiding import choose, gaps, hide, own_cells, tokens_of
 from polymodal.tasks.sentences import Words
 
-MASKED, CHANGED = 0.8, 0.1  # of the chosen tokens; the others stay as they are
-MASKS = ("[MASK]", "<mask>")  # as pretrained models call their mask token
-Chosen = tuple[Int[Tensor, "B M"], Bool[Tensor, "B M"]]
 ROOM = 2**26  # numbers that are computed at once when nothing is learned from them
-
-
-class Tokens(NamedTuple):
-    """A vocabulary as masking sees it."""
-
-    size: int
-    mask: int  # what stands in place of a masked token, and for a gap in a text that is given to be filled in
-    plain: list[int]  # the tokens that are words or parts of words
 
 
 class Mask(nn.Module):
@@ -107,32 +94,13 @@ class Mask(nn.Module):
         real = cells.data["ids_mask"] & (cells.index >= 0).flatten()[:, None]
         ids = cells.data["ids"].where(real, self.pad).reshape(len(key), -1)  # [B, K*T]
         if target is None:
-            at, asked = _found(ids == self.mask)
+            at, asked = gaps(ids, self.mask)
             return inputs, Target({"ids": ids, "at": at, "asked": asked}, torch.zeros_like(key, dtype=torch.bool))
-        at, asked = self._choose(ids, numbers(key, "mask.columns", cells.index.shape[1]))
-        hidden = self._hide(ids, at, asked, key)
+        at, asked = choose(self.plain[ids], self.share, key, cells.index.shape[1])
+        hidden = hide(ids, (at, asked), key, self.mask, self.places)
         data = {**cells.data, "ids": hidden.reshape(cells.data["ids"].shape).where(real, cells.data["ids"])}
         posed = Target({**target.data, "ids": ids, "at": at, "asked": asked}, target.present)
         return {**inputs, self.input: cells._replace(data=data)}, posed
-
-    def _choose(self, ids: Int[Tensor, "B L"], keys: Int[Tensor, "B K"]) -> Chosen:
-        """The places of the tokens that draw lowest, and which of them are as many as shall be chosen."""
-        plain = self.plain[ids]
-        draws = uniform(keys, "mask.choose", ids.shape[1] // keys.shape[1]).flatten(1).where(plain, 2.0)
-        at = draws.argsort(dim=1, stable=True)[:, : int(self._share_of(torch.tensor(ids.shape[1])))]
-        count = self._share_of(plain.sum(1)).minimum(plain.sum(1))
-        return at, torch.arange(at.shape[1], device=ids.device) < count[:, None]
-
-    def _share_of(self, count: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        return (self.share * count).round().clamp(min=1)
-
-    def _hide(
-        self, ids: Int[Tensor, "B L"], at: Int[Tensor, "B M"], asked: Bool[Tensor, "B M"], key: Int[Tensor, " B"]
-    ) -> Int[Tensor, "B L"]:
-        known, fate = ids.gather(1, at), uniform(key, "mask.fate", at.shape[1])
-        other = self.places[numbers(key, "mask.other", at.shape[1]) % len(self.places)]
-        new = torch.where(fate < MASKED, self.mask, torch.where(fate < MASKED + CHANGED, other, known))
-        return ids.scatter(1, at, new.where(asked, known))
 
     def forward(self, streams: Streams, fused: Stream | None, target: Target | None) -> Answer:
         """`best` [B M] and its probability `sure`, where there are tokens to be named; `surprise`, of the true ones."""
@@ -205,28 +173,3 @@ class Mask(nn.Module):
 
     def charts(self, records: Records) -> list[Json]:
         return []
-
-
-def tokens_of(field: Field) -> Tokens:
-    """What masking needs to know of a text reader's vocabulary."""
-    described = json.loads(field["tokenizer"])
-    special = {token["id"] for token in described["added_tokens"] if token["special"]}
-    added = Tokenizer.from_str(field["tokenizer"]).encode("").ids  # such as [CLS] and [SEP]
-    own = next((t["id"] for t in described["added_tokens"] if t["content"] in MASKS), None)
-    silent = special | {field["pad"], field["unknown"], *added}
-    plain = [i for i in range(field["size"]) if i not in silent]
-    return Tokens(field["size"], field["unknown"] if own is None else own, plain)
-
-
-def own_cells(cells: Cells) -> Cells:
-    """The same cells, with one of its own for every row and column: what is done to one row's touches no other."""
-    each = cells.index.flatten().clamp(min=0)
-    index = torch.arange(len(each), device=each.device).view(cells.index.shape).where(cells.index >= 0, -1)
-    return Cells({name: value[each] for name, value in cells.data.items()}, index, cells.id[each])
-
-
-def _found(gaps: Bool[Tensor, "B L"]) -> Chosen:
-    """The places of gaps, as many as the row has that has most of them, and which of them are any."""
-    count = gaps.sum(1)
-    most = int(count.max())
-    return (~gaps).long().argsort(dim=1, stable=True)[:, :most], torch.arange(most, device=gaps.device) < count[:, None]
