@@ -21,6 +21,8 @@ from polymodal.core.spec_parts import inner
 from polymodal.tasks.alone import Alone, Probes
 from polymodal.tasks.late import Late
 
+MEASURING = 8  # width of a head that is not used
+
 
 def decides(part: PartSpec) -> bool:
     """Whether what stands as a spec's fusion joins answers instead of streams; a part of others says it by `learns`."""
@@ -70,6 +72,12 @@ def _own(task: TaskSpec, field: Field, widths: dict[str, int], read: dict[str, F
     """What is wired into a task besides the names of its inputs."""
     words = {"size": field["size"], "starts": len(field["languages"])} if "languages" in field else {}
     return {"field": field, "fields": read, "files": task_folder(files, task.name), **widths, **words}
+
+
+def make_measurer(spec: Spec, name: str, field: Field, read: dict[str, Field], files: Path) -> Any:
+    """A task for its measures alone; its small head has seen nothing."""
+    wired = _own(spec.tasks[name], field, {"width": MEASURING, "width_in": MEASURING}, read, files)
+    return build(spec.tasks[name].part, inputs=tuple(spec.inputs), **wired)
 
 
 def make_objectives(spec: Spec, fields: dict[str, Field], width: int, read: dict[str, Field],

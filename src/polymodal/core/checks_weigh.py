@@ -30,7 +30,11 @@ def check_weigh(make: Callable[[], Any], tasks: int, steps: int = 30) -> None:
     _learn(part, tasks, range(steps, 2 * steps))
     _learn(other, tasks, range(steps, 2 * steps))
     assert torch.equal(part.weights(), other.weights()), "a part with the same state goes on otherwise"
-    _check_saving(part, make, lambda p: p.weights())
+    _check_saving(part, make, _weights)
+
+
+def _weights(part: Any) -> Tensor:
+    return part.weights()
 
 
 def _learn(part: Any, tasks: int, steps: range) -> None:

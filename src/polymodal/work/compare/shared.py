@@ -12,6 +12,7 @@ import numpy as np
 
 from polymodal import assemble
 from polymodal.assemble import Assembly
+from polymodal.assemble_tasks import make_measurer
 from polymodal.core.names import key
 from polymodal.core.spec import Spec
 from polymodal.data.cache import Cache
@@ -96,8 +97,8 @@ class Shared:
 
     def task(self, name: str) -> Any:
         """The task for its measures; its head is not used."""
-        return assemble.build(self.spec.tasks[name].part, inputs=tuple(self.spec.inputs), width=8,
-                              field=self.targets[name].field or {})  # fmt: skip
+        read = {n: reader.field or {} for n, reader in self.readers.items()}
+        return make_measurer(self.spec, name, self.targets[name].field or {}, read, self.files)
 
     def main(self, name: str) -> tuple[str, bool]:
         """What a task is judged by, and whether lower is better: the measure of `train.monitor`, or its own."""
