@@ -206,12 +206,12 @@ class Recipe:
 
     def _also(self) -> Iterator[Part]:
         """What the recipe's own module makes of its runs, the whole and the variants, besides: name -> measures."""
-        module = importlib.import_module(self.name)
         for seed in self.plan.seeds:
             for name in (WHOLE, *self.plan.variants):
                 run = self._folder("test", name, f"seed-{seed}")
 
                 def score(run: Path = run) -> Found:
+                    module = importlib.import_module(self.name)
                     return {"found": module.also(api.load(run, trust=True), self.data)}
 
                 yield Part("also", ("also", name, str(seed)), run.with_name(f"{run.name}-also"), self.spec(seed=seed),

@@ -19,6 +19,7 @@ from polymodal.assemble_extras import _add_lora
 from polymodal.core.errors import RunError, SpecError
 from polymodal.core.settings import Lora
 from polymodal.core.spec_parts import PartSpec
+from polymodal.tasks.sentences import Sentences
 from polymodal.work import step as steps
 from polymodal.work.transfer import FILE, merged, starts_of
 
@@ -385,6 +386,43 @@ def test_files_of_pretrained_parts_come_along(tmp_path: Path, hub: Any) -> None:
     assert same(part(run.assembly.model.state_dict(), "encoders."), part(weights(first.folder), "encoders."))
     shutil.rmtree(first.folder)
     assert polymodal.load(run.folder).predict(table())
+
+
+def test_a_language_model_comes_along_with_its_tokenizer(tmp_path: Path) -> None:
+    """Trained with adapters there, merged here; the published model is gone."""
+    pytest.importorskip("peft")
+    pytest.importorskip("transformers")
+    from published import publish_lm
+
+    published = tmp_path / "published"
+    publish_lm("gpt2", published)
+    spec = plan()
+    spec["tasks"] = {"said": {"type": "caption", "decoder": {"type": "lm", "name": str(published), "prefix": "linear"}}}
+    data = table() | {"said": ["a dog runs", "a cat sleeps"] * 24}
+    first = copy.deepcopy(spec)
+    first["tasks"]["said"]["decoder"]["lora"] = {"rank": 2}
+    base = polymodal.train(data, spec=first, out=tmp_path / "first", quiet=True)
+    shutil.rmtree(published)
+    spec["tasks"]["said"]["decoder"] |= {"from": str(base.folder), "freeze": True}
+    run = begun(spec, tmp_path / "run", data)
+    ids = torch.arange(5)[None]
+    cores = [r.assembly.model.tasks["said"].decoder.core.eval() for r in (base, run)]
+    with torch.no_grad():
+        torch.testing.assert_close(*(core(ids).logits for core in cores), atol=1e-5, rtol=1e-5)
+    shutil.rmtree(base.folder)
+    assert polymodal.load(run.folder).predict(data)
+
+
+def test_sentences_are_counted_anew_in_known_languages() -> None:
+    there = Sentences(languages=True, min_count=1).fit([{"en": "a dog", "zh": "狗"}])
+    reader = Sentences(languages=True, min_count=1, document_frequencies=True)
+    field = reader.adopt([{"zh": "狗 狗"}, {"zh": "猫"}], there)
+    assert {n: field[n] for n in ("tokenizer", "size", "languages")} == {
+        n: there[n] for n in ("tokenizer", "size", "languages")
+    }
+    assert (field["rows"], field["documents"]) == (2, 2)
+    with pytest.raises(SpecError, match="not trained on this language"):
+        reader.adopt([{"fr": "chien"}], there)
 
 
 def test_the_command_line_takes_it(base: Path, tmp_path: Path, shell: Shell) -> None:

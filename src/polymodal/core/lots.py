@@ -1,4 +1,4 @@
-"""Chance in torch as a function of keys: the same for a row on every device, in every batch, with any padding."""
+"""Chance in torch as a function of keys: a row draws the same numbers in every batch and with any padding."""
 
 from __future__ import annotations
 
