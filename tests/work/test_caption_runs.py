@@ -141,3 +141,11 @@ def test_sentences_are_judged_beside_their_pictures(run: Path, shell: Any, hub: 
 def test_what_cannot_be_judged_is_said(trained: Any, shell: Any, hub: Callable[[str], str]) -> None:
     table = next(trained.folder.glob("*.csv"))
     assert "lacks a task that says sentences" in shell.fails("evaluate", trained.run, table, "--clip", hub("clip"))
+
+
+def test_groups_left_out_are_measured_together(run: Path, tmp_path: Path) -> None:
+    spec = yaml12.loads((run / "spec.yaml").read_text(encoding="utf-8"), "spec")
+    spec["data"] = {"train": spec["data"]["train"], "valid": 0.2}
+    found = polymodal.leave_out(spec=spec, column="pitch", out=tmp_path / "left", quiet=True)
+    assert set(found.groups) == {"high", "low"}
+    assert {"cider", "cider_caption_zh"} <= found.json()["tasks"]["caption"].keys()

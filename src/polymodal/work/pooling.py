@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from polymodal.assemble import build, target_part
+from polymodal.assemble_tasks import make_measurer, task_folder
 from polymodal.core.contracts import Field, Records, Sample
 from polymodal.core.errors import RunError
 from polymodal.core.schema import Json
@@ -92,7 +93,8 @@ def pooled(spec: Spec, table: Table, column: str, groups: dict[str, Group]) -> L
         having = {n: g for n, g in groups.items() if name in g.scores.rows}
         if not having:
             continue
-        common = Common(task, table, tuple(spec.inputs))
+        read = folders.read_json(next(iter(having.values())).folder / "readers.json")["inputs"]
+        common = Common(spec, task, table, read)
         rows = np.concatenate([g.scores.rows[name] for g in having.values()])
         records = _joined([common.records(g.scores.records[name], g.fields[name], g.scores.rows[name])
                            for g in having.values()])  # fmt: skip
@@ -112,16 +114,19 @@ def pooled(spec: Spec, table: Table, column: str, groups: dict[str, Group]) -> L
 
 
 class Common:
-    """One task as it would be if it had been fitted on the targets of the whole table; it only measures."""
+    """One task as it would be if it had been fitted on the targets of the whole table; it only measures.
 
-    def __init__(self, task: TaskSpec, table: Table, inputs: tuple[str, ...]) -> None:
+    `read` is what the inputs' readers learned in one of the groups.
+    """
+
+    def __init__(self, spec: Spec, task: TaskSpec, table: Table, read: dict[str, Field]) -> None:
         self.task, self.table = task, table
-        with tempfile.TemporaryDirectory() as files:
-            self.reader = build(target_part(task, Path(files)))
-        self.source = Source(table, task.name, self.reader, task.columns, target=True, cache=None)
-        self.reader.fit(self.source.cells(np.arange(len(table))))
-        with torch.random.fork_rng(devices=[]):
-            self.measurer = build(task.part, inputs=inputs, width=1, field=self.reader.field or {})
+        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+            files = task_folder(Path(folder), task.name)
+            self.reader = build(target_part(task, files))
+            self.source = Source(table, task.name, self.reader, task.columns, target=True, cache=None)
+            self.reader.fit(self.source.cells(np.arange(len(table))))
+            self.measurer = make_measurer(spec, task.name, self.reader.field or {}, read, Path(folder))
 
     def records(self, records: Records, field: Field, rows: np.ndarray) -> Records:
         align: Callable[..., Records] | None = getattr(self.measurer, "align", None)
