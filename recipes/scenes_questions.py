@@ -1,7 +1,16 @@
-"""Questions about scenes, in English and Chinese blocks in turn: the table of `scenes_captions`."""
+"""Questions about scenes, in English and Chinese blocks in turn: as `scenes_captions`, with four times the rows."""
 
 from __future__ import annotations
 
-from scenes_captions import prepare
+from pathlib import Path
 
-__all__ = ["prepare"]
+from polymodal.scenes import make_scenes
+
+ROWS, SIZE, OBJECTS = 32_000, 32, 3
+
+
+def prepare(data: Path, out: Path) -> Path:
+    """Write them to `out`/scenes, unless they are there; nothing is needed of `data`."""
+    if not (out / "scenes" / "README.md").is_file():  # written last
+        make_scenes(out / "scenes", ROWS, seed=1, size=SIZE, objects=OBJECTS, language="both")
+    return out
