@@ -3,8 +3,10 @@
     python recipes/flickr8k.py --data DATA --out FOLDER
 
 Needs DATA/flickr8k. Writes FOLDER/flickr8k/table.csv: split, picture, en and zh (lists of five sentences, as JSON),
-blank (the same grey picture in every row: a model that is trained on it knows the language and no picture). The
-official validation pictures are the test rows; every twelfth of the training pictures, by name, chooses.
+en_1 ... en_5 (the English ones, one by one), words (what AGREED or more of these five say, of the words that do so in
+OFTEN training pictures), blank (the same grey picture in every row: a model that is trained on it knows the language
+and no picture). The official validation pictures are the test rows; every twelfth of the training pictures, by name,
+chooses.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,12 @@ from PIL import Image
 
 from polymodal.core.seeds import generator
 from polymodal.data.tables import open_table
+from polymodal.modalities.text.stopwords import ENGLISH
 
 HELD_OUT = 12  # every so many-th training picture chooses the epoch
+AGREED, OFTEN = 2, 25
+EACH = [f"en_{number}" for number in range(1, 6)]
+COLUMNS = ["split", "picture", "en", "zh", *EACH, "words", "blank"]
 FILES = {"en": "captions.csv", "zh": "captions_zh.csv"}
 
 
@@ -32,7 +40,7 @@ def prepare(data: Path, out: Path) -> Path:
         Image.new("RGB", (16, 16), (128, 128, 128)).save(folder / "blank.png")
         found = rows(data.resolve() / "flickr8k", str((folder / "blank.png").resolve()))
         with (folder / "table.new").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, ["split", "picture", "en", "zh", "blank"], lineterminator="\n")
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
             table.writerows(found)
         (folder / "table.new").replace(folder / "table.csv")
@@ -49,12 +57,22 @@ def rows(data: Path, blank: str) -> list[dict[str, str]]:
             one[language].append(table.cell(i, "caption"))
     train = sorted(name for name, one in said.items() if one["split"] == "train")
     chosen = frozenset(train[::HELD_OUT])
+    words = {name: agreed(one["en"]) for name, one in said.items()}
+    counts = Counter(word for name in train if name not in chosen for word in words[name])
     return [
         {"split": "test" if one["split"] != "train" else "valid" if name in chosen else "train",
          "picture": str(data / name), "blank": blank,
+         **dict(zip(EACH, one["en"], strict=True)),
+         "words": "|".join(word for word in words[name] if counts[word] >= OFTEN),
          **{language: json.dumps(one[language], ensure_ascii=False) for language in FILES}}
         for name, one in said.items()
     ]  # fmt: skip
+
+
+def agreed(sentences: list[str]) -> list[str]:
+    """The words of content that AGREED or more of the sentences say, in alphabetical order."""
+    each = Counter(word for text in sentences for word in set(re.findall(r"[a-z]+", text.lower())))
+    return sorted(word for word, n in each.items() if n >= AGREED and len(word) > 1 and word not in ENGLISH)
 
 
 def also(run: Any, data: Path) -> dict[str, Any]:

@@ -50,11 +50,12 @@ class Plan:
         prepare: bool = False,
         also: bool = False,
         cluster: str | None = None,
+        first: str | None = None,
     ) -> None:
         self.seeds = [0] if seeds is None else seeds
         self.leave_out, self.variants, self.only = leave_out, variants or {}, only or {}
         self.baselines, self.measures, self.prepare, self.also = baselines, measures or [], prepare, also
-        self.cluster = cluster
+        self.cluster, self.first = cluster, first
         self.compare = None if compare is None else Contest(**check_settings(Contest, compare, "compare"))
 
     @property
@@ -147,6 +148,10 @@ class Recipe:
         for part in ("train", "valid", "test"):
             if isinstance(plain["data"].get(part), str):
                 plain["data"][part] = str(self.data / plain["data"][part])
+        for one in plain["inputs"].values():
+            encoder = one.get("encoder")
+            if self.plan.first and isinstance(encoder, dict) and encoder.get("from") == self.plan.first:
+                encoder["from"] = str(self.out.parent / self.plan.first / "test-whole-seed-0")
         return specs.parse(plain if seed is None else specs.override(plain, [f"train.seed={seed}"]))
 
     def models(self, step: str, seed: int) -> Iterator[tuple[str, str, Spec]]:

@@ -85,6 +85,8 @@ def _main(options: argparse.Namespace, plans: Found, place: Path) -> None:
     name, out = options.recipe, options.out / options.recipe
     plan = Plan(**check_settings(Plan, plans[name] or {}, f"plans.{name}"))
     plan.seeds = plan.seeds if options.seeds is None else options.seeds
+    if plan.first:
+        _main(argparse.Namespace(**(vars(options) | {"recipe": plan.first, "seeds": None, "set": []})), plans, place)
     print(f"the runs are kept in {out}", file=sys.stderr)
     data = importlib.import_module(name).prepare(options.data, out / "data") if plan.prepare else options.data
     command = [f"python recipes/run.py {name} --data DATA", *(f"--set '{change}'" for change in options.set)]
