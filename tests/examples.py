@@ -75,6 +75,8 @@ TARGETS: dict[str, tuple[list, list]] = {  # by reader of targets, likewise
     ),
     "answers": (["two dogs", ["yes", "no", "yes"], '["a cat", "cat"]', "cup, book"], [None, "", [], "the", b"yes"]),
     "anything": (["a", 1, {"a": 1}, b"x"], []),
+    "item": (["a", 12, {"item": "12", "before_1.item": "a"}, "b"], [1.5, ["a"], b"a", True]),
+    "group": (["a", 1, 1.0, True, "1", "a", 2.5], [None, ["a"], float("nan")]),
     "tags": (["B I O B I O", ["O"] * 6, '["B", "I", "I", "O", "B", "O"]', "O B I I O C"], [None, 3, [["B"]]]),
 }
 READING: dict[str, dict] = {  # settings of readers, to have small cells

@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "polymodal"
 FLOORS = [
     {"core"},
-    {"modalities", "attention", "fusion", "decoders", "objectives", "tasks", "data", "scenes", "simple"},
+    {"modalities", "attention", "fusion", "decoders", "objectives", "tasks", "data", "scenes", "simple", "client"},
     {"model", "assemble_tasks"},
     {"assemble_extras"},
     {"assemble"},
@@ -118,6 +118,7 @@ def test_files_that_rot_first_stay_small(file: str, cap: int) -> None:
         "import polymodal.modalities.video.read, polymodal.modalities.video.container",
         "import polymodal.tasks.targets, polymodal.scenes",
         "import polymodal.simple.tfidf, polymodal.simple.mel_svm, polymodal.simple.frozen_trees",
+        "import polymodal.client; polymodal.client.Client('http://127.0.0.1:1')",
     ],
 )
 def test_the_spec_side_is_free_of_torch(code: str) -> None:

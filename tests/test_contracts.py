@@ -40,6 +40,7 @@ from polymodal.core.checks import (
 from polymodal.core.checks_baseline import check_baseline
 from polymodal.core.checks_decision import check_align, check_balance, check_decision
 from polymodal.core.checks_decoder import check_decoder
+from polymodal.core.checks_embed import check_embeds
 from polymodal.core.checks_weigh import check_weigh
 from polymodal.core.errors import SpecError
 from polymodal.core.spec import PartSpec
@@ -86,6 +87,9 @@ def test_contract(kind: str, name: str, hub: Hub, tmp_path: Path) -> None:
             check_align(lambda: build(part, inputs=joining["inputs"], width_in=6), streams_like(joining["inputs"], 6))
         case "task":
             check_task(*task(name))
+            if hasattr(catalog.load(kind, name, "task.type"), "embed"):
+                make, streams, fused, *_ = task(name)
+                check_embeds(make, streams, fused)
         case "target":
             check_target(lambda: build(part), *TARGETS[name])
         case "baseline":

@@ -22,6 +22,7 @@ from polymodal.core.spec_extras import source_of
 from polymodal.data.cache import Cache
 from polymodal.data.dataset import Dataset, InputPlan, TargetPlan
 from polymodal.data.ledger import Ledger
+from polymodal.data.raw import columns_of
 from polymodal.data.splits import Part
 from polymodal.modalities.stacked import Stacked
 from polymodal.model import Model
@@ -180,9 +181,10 @@ def make_model(spec: Spec, readers: dict[str, Reader], targets: dict[str, Target
         attention = build(spec.attention, **wired) if spec.attention else None
         fusion = build(spec.fusion, **wired) if spec.fusion and not decides(spec.fusion) else None
         known = {n: reader.field or {} for n, reader in targets.items()}
-        read = {n: {**(r.field or {}), "covers": getattr(encoders[n], "covers", 1)} for n, r in readers.items()}
+        columns = {n: columns_of(readers[n], one.columns) for n, one in spec.inputs.items()}
+        read = {n: {**(r.field or {}), "covers": getattr(encoders[n], "covers", 1), "columns": columns[n]}
+                for n, r in readers.items()}  # fmt: skip
         tasks = make_tasks(spec, known, width, fusion, read, files, fresh)
-        columns = {n: 1 if readers[n].record else len(one.columns) for n, one in spec.inputs.items()}
         objectives: dict[str, Any] = {**make_objectives(spec, known, width, read, files)}
         model = Model(encoders=encoders, columns=columns, width=width, tasks=tasks, attention=attention,
                       fusion=fusion, **objectives)  # fmt: skip

@@ -35,13 +35,16 @@ class Named(nn.Module):
 
 
 class Entry(nn.Module):
-    """Encoded cells [N T W] -> rows [B K*T D]: the projection to the common width, and a mark for each column."""
+    """Encoded cells [N T W] -> rows [B K*T D]: the projection to the common width, and a mark for each column.
 
-    def __init__(self, *, width_in: int, width: int, columns: int, maps: bool) -> None:
+    There are no marks where all columns are `alike`: what a cell says is then the same in each of them.
+    """
+
+    def __init__(self, *, width_in: int, width: int, columns: int, maps: bool, alike: bool = False) -> None:
         super().__init__()
         self.maps = maps and columns == 1  # nothing unread is built
         self.project = nn.Identity() if width_in == width else nn.Linear(width_in, width)
-        self.column = nn.Embedding(columns, width) if columns > 1 else None
+        self.column = nn.Embedding(columns, width) if columns > 1 and not alike else None
         if self.column is not None:
             nn.init.normal_(self.column.weight, std=0.02)
 
@@ -81,7 +84,9 @@ class Model(nn.Module):
         super().__init__()
         self.encoders, self.tasks = Named(encoders), Named(tasks)
         maps = any("maps" in task.reads for task in tasks.values())
-        entries = {n: Entry(width_in=e.width, width=width, columns=columns[n], maps=maps) for n, e in encoders.items()}
+        alike = any(getattr(task, "alike", False) for task in tasks.values())
+        how: dict[str, Any] = {"width": width, "maps": maps, "alike": alike}
+        entries = {n: Entry(width_in=e.width, columns=columns[n], **how) for n, e in encoders.items()}
         self.entries = Named(entries)
         self.attention, self.fusion, self.frozen = attention, fusion, frozen
         self.align, self.balance, self.weigh = align, balance, weigh

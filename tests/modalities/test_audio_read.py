@@ -18,7 +18,7 @@ from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.seeds import generator
 from polymodal.modalities.audio.augment import SpecAugment, Vary
 from polymodal.modalities.audio.read import AudioReader
-from polymodal.modalities.audio.wave import _Memory, read_wave
+from polymodal.modalities.audio.wave import Memory, is_sound, read_wave
 
 AUGMENTED = {"speed": 0.1, "shift": 0.2, "gain": 6.0, "noise": 20.0, "freq_masks": 2, "time_masks": 2}
 
@@ -174,8 +174,33 @@ def test_too_short():
     assert AudioReader(min_seconds=0.1).decode(tone(0.1))
 
 
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF", "AU", "RF64"])
+def test_every_kind_of_sound_is_known_by_its_beginning(kind):
+    data = encoded(tone(0.1), kind=kind)
+    assert is_sound(data)
+    assert AudioReader().decode(data)
+
+
+def test_an_id3_tag_before_the_sound_is_passed_over():
+    tag = b"ID3\x04\x00\x00" + bytes([0, 0, 1, 2]) + bytes(130)
+    assert is_sound(tag + b"\xff\xfb\x90\x00")
+    assert not is_sound(tag + b"MZ")
+    assert not is_sound(tag)
+
+
+@pytest.mark.parametrize(
+    "data", [b"MZ" + bytes(99), b"RIFF\0\0\0\0AVI " + bytes(99), b"FORM\0\0\0\0ILBM", b"\xff\x00", b"ID3"]
+)
+def test_what_begins_like_no_sound_is_not_given_to_libsndfile(data, monkeypatch):
+    """It would look for files with names of its own in the working directory."""
+    import soundfile
+
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    assert "begins like none" in reason(data)
+
+
 def test_a_decoder_sent_before_the_beginning_stops_there():
-    memory = _Memory(b"abcdef")
+    memory = Memory(b"abcdef")
     assert [memory.seek(-1), memory.seek(4), memory.seek(-9, 1), memory.seek(-2, 2), memory.seek(1, 1)] == [
         0,
         4,

@@ -120,6 +120,8 @@ PARTS: dict[str, dict[str, str]] = {
         "caption": "polymodal.tasks.caption:Caption",
         "transcribe": "polymodal.tasks.transcribe:Transcribe",
         "tag": "polymodal.tasks.tag:Tag",
+        "retrieve": "polymodal.tasks.retrieve.task:Retrieve",
+        "recommend": "polymodal.tasks.recommend:Recommend",
     },
     "target": {
         "label": "polymodal.tasks.targets:Label",
@@ -127,8 +129,10 @@ PARTS: dict[str, dict[str, str]] = {
         "number": "polymodal.tasks.targets:Number",
         "answers": "polymodal.tasks.answers:Answers",
         "anything": "polymodal.tasks.targets:Anything",
+        "item": "polymodal.tasks.recommend_items:Item",
         "sentences": "polymodal.tasks.sentences:Sentences",
         "tags": "polymodal.tasks.tags:Tags",
+        "group": "polymodal.tasks.retrieve.groups:Group",
     },
     "baseline": {
         "majority": "polymodal.simple.majority:Majority",
@@ -148,6 +152,7 @@ DEFAULT_ENCODER = {
     "tabular": "mlp",
     "series": "transformer",
 }
+APART = frozenset({"retrieve", "recommend"})  # tasks of inputs that must not meet before: they need no fusion
 BESIDE = {"fusion": "decision"}  # parts of another kind that may stand in the same place of a spec
 DOTTED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -219,6 +224,14 @@ EXTRAS = {
     "sklearn": "sklearn",
     "optuna": "tune",
     "wn": "wordnet",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "lancedb": "search",
+    "faiss": "search",
+    "qdrant_client": "qdrant",
+    "ray": "scale",
 }
 
 

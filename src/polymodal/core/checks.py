@@ -18,6 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polymodal.core.checks_traits import check_traits
 from polymodal.core.contracts import (
     Attention,
     Bounded,
@@ -287,6 +288,8 @@ def check_reader(make: Callable[[], Reader], cells: Sequence[object], bad: Seque
         _check_all_at_once(reader, cells, bad)
     if hasattr(reader, "fingerprints"):
         _check_fingerprints(reader, other, cells)
+    if hasattr(reader, "traits"):
+        check_traits(reader, other, cells)
 
 
 def _check_fingerprints(reader: Any, other: Any, cells: Sequence[object]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # readers import this file and stay free of torch
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from polymodal.core.streams import Answer, Cells, Notes, Row, State, Stream, Streams, Target
+    from polymodal.core.streams import Answer, Cells, Embedded, Notes, Row, State, Stream, Streams, Target
 
 Field = dict[str, Json]  # what fitting learned (vocabulary, statistics, classes, axes); plain JSON; shareable
 Sample = dict[str, np.ndarray]  # one decoded cell: arrays by name
@@ -70,6 +70,8 @@ class Reader(Protocol):
 
     Optional: `fingerprints(cells, samples)`, some words of 64 bits for each decoded cell, and `alike`, how many of
     their bits may differ between cells that are nearly the same; see `core.fingerprints`.
+
+    Optional: `traits(cells, samples)`, what a person could measure of each decoded cell, by name; see `core.traits`.
     """
 
     files: ClassVar[bool]  # text in a cell is the path of a file
@@ -244,6 +246,14 @@ class Task(Protocol):
 
     Optional: `mixes`, True when its questions join the cells of several rows: no single row can show its mistakes.
 
+    Optional: `apart`, True when what it says of an input must not depend on the row's other inputs: no attention may
+    join them before, and no fusion is needed.
+
+    Optional: `alike`, True when the columns of an input mean the same: what a cell says is then the same in each.
+
+    Optional: `whole`, True when the loss of a row depends on the other rows of a batch, and is a function of answer and
+    target alone, without parameters: a batch can then be answered in pieces, see `work.cached`.
+
     Optional: `draws`, True when `respond` decodes: it is then given `key` [B], from which all chance must come, and
     the options that a user asks for.
 
@@ -311,6 +321,22 @@ class Selective(Protocol):
     def certainty(
         self, records: Records
     ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]: ...  # the confidence; whether the answer is right
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """Optional for a task: what rows hold is put into one space, where nearness can be searched.
+
+    A vector depends on the cells it is made of, and on nothing else: not on the row's other inputs, nor on neighbours.
+
+    Optional: `made_of(space, columns)`, the columns of a table that a space's vectors are made of, of all `columns` of
+    each input; those of the input of that name when it is not there.
+    """
+
+    spaces: tuple[str, ...]  # what can be embedded, by name: inputs, or what the task makes of several ("user")
+    dim: int  # E
+
+    def embed(self, streams: Streams, fused: Stream | None) -> dict[str, Embedded]: ...  # by name, as in `spaces`
 
 
 @runtime_checkable

@@ -43,6 +43,7 @@ class Train:
     epochs: Positive = 10
     batch: Positive = 32  # rows in the global batch of one micro-step
     accumulate: Positive = 1  # micro-steps to one step of the optimiser
+    gradient_cache: bool = False  # tasks that compare rows compare those of all micro-steps, for a second forward pass
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Rate = 1e-3
     weight_decay: Annotated[float, Ge(0.0)] = 0.01

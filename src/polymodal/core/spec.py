@@ -11,6 +11,7 @@ from polymodal.core import catalog, html, presets, yaml12
 from polymodal.core.errors import SpecError, suggest
 from polymodal.core.schema import Json, check_settings
 from polymodal.core.settings import Data, Model, Train
+from polymodal.core.spec_apart import check_apart
 from polymodal.core.spec_extras import check_extras
 from polymodal.core.spec_inputs import INPUT_KEYS, InputSpec, read_columns, read_input, where_of
 from polymodal.core.spec_parts import EXTRAS, PartSpec, inner, mapping, nested, read_part
@@ -144,7 +145,8 @@ def parse(plain: Json) -> Spec:
     inputs = {str(n): read_input(str(n), v) for n, v in plain["inputs"].items()}
     tasks = {str(n): _task(str(n), v) for n, v in plain["tasks"].items()}
     joining = {k: _joining(plain[k], k, len(tasks if k == "weigh" else inputs)) for k in JOINING if plain.get(k)}
-    if len(inputs) > 1 and "fusion" not in joining:
+    apart = all(task.part.type in catalog.APART or catalog.is_dotted(task.part.type) for task in tasks.values())
+    if len(inputs) > 1 and "fusion" not in joining and not apart:
         advice = f"fusion: concat, {suggest('', catalog.choices('fusion'))}"
         raise SpecError("fusion", "several inputs need a way of joining them", advice=advice)
     for one in inputs.values():
@@ -201,4 +203,5 @@ def validate(spec: Spec) -> Spec:
         others = also.get(part.kind.partition(".")[0], frozenset()) | {"type"}
         part.settings.update(check_settings(cls, part.settings, part.where, others))
     check_stacks(spec.inputs.values())
+    check_apart(spec.tasks.values(), spec.attention, spec.fusion, len(spec.inputs))
     return spec

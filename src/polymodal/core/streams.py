@@ -67,6 +67,13 @@ class Notes(NamedTuple):
 Answer = dict[str, Tensor]  # a task's raw output, each [B, ...]
 
 
+class Embedded(NamedTuple):
+    """What a row holds under one name, as vectors in one space; K of them, one for each of an input's columns."""
+
+    vectors: Float[Tensor, "B K E"]  # of length 1; zeros where not present
+    present: Bool[Tensor, "B K"]
+
+
 class Outputs(NamedTuple):
     """Everything the model computed on the way; explaining reads this instead of hooks."""
 

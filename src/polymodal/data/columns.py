@@ -32,6 +32,19 @@ class Contents(NamedTuple):
     broken: dict[int, str]
 
 
+class Blank:
+    """A column without a single cell."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> None:
+        return None
+
+
 class ArrowColumn:
     """A column in Arrow memory; dates come as ISO 8601 text and decimals as floats."""
 

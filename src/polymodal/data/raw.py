@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polymodal.core.errors import BadCell
+from polymodal.core.errors import BadCell, SpecError
 from polymodal.data.archive import Items
 from polymodal.data.cells import is_folder, open_file, open_folder, path_of
 from polymodal.data.tables import Table
@@ -16,13 +16,27 @@ LONGEST = 4096  # characters of a path
 STRETCH = 256  # rows that are taken from the table together
 
 
+def columns_of(reader: Any, columns: tuple[str, ...]) -> int:
+    """K, how many cells of a Reader each row has: one for each column; of records one, or one for every `each`.
+
+    Raises SpecError where the columns do not make whole records.
+    """
+    each = (getattr(reader, "each", None) or len(columns)) if reader.record else 1
+    if len(columns) % each:
+        raise SpecError("inputs", f"{len(columns)} columns cannot be cut into records of `each: {each}`",
+                        given=list(columns), advice="each: how many columns one record has")  # fmt: skip
+    return len(columns) // each
+
+
 class RawCells:
-    """Cells of one Reader, or TargetReader (`target`), in a table, [rows, K]; a record is one cell of all columns."""
+    """Cells of one Reader, or TargetReader (`target`), in a table, [rows, K]; a record is one cell of all columns, or
+    of so many as it has, `each`: those of further records then go by the names of the first one's."""
 
     def __init__(self, table: Table, name: str, reader: Any, columns: tuple[str, ...], *, target: bool) -> None:
         self.table, self.name, self.reader, self.columns = table, name, reader, columns
         self.record: bool = len(columns) > 1 if target else reader.record
-        self.width = 1 if self.record else len(columns)
+        self.width = 1 if target else columns_of(reader, columns)
+        self.each = len(columns) // self.width
         archive = getattr(reader, "archive", None)
         self.items = None if archive is None else Items(archive, table.root)
         self._folders: bool = getattr(reader, "folders", False)
@@ -31,21 +45,24 @@ class RawCells:
 
     def column(self, k: int) -> str:
         """The name of a column, for the ledger and for keys of randomness."""
-        return ", ".join(self.columns) if self.record else self.columns[k]
+        return ", ".join(self._columns(k))
+
+    def _columns(self, k: int) -> tuple[str, ...]:
+        return self.columns[k * self.each : (k + 1) * self.each]
 
     def raw(self, row: int, k: int) -> Any:
         """The cell as the table has it; None when it is missing (a record: when all of it is)."""
         if not self.record:
             return self.table.cell(row, self.columns[k])
-        cells = {c: self.table.cell(row, c) for c in self.columns}
+        cells = {n: self.table.cell(row, c) for n, c in zip(self._columns(0), self._columns(k), strict=True)}
         return cells if any(c is not None for c in cells.values()) else None
 
     def raws(self, rows: np.ndarray, k: int) -> list[Any]:
         """`raw` of many rows."""
         if not self.record:
             return self.table.cells(rows, self.columns[k])
-        columns = zip(*(self.table.cells(rows, c) for c in self.columns), strict=True)
-        return [None if all(c is None for c in cells) else dict(zip(self.columns, cells, strict=True))
+        columns, names = zip(*(self.table.cells(rows, c) for c in self._columns(k)), strict=True), self._columns(0)
+        return [None if all(c is None for c in cells) else dict(zip(names, cells, strict=True))
                 for cells in columns]  # fmt: skip
 
     def file(self, row: int, k: int) -> str:

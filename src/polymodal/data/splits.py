@@ -99,11 +99,12 @@ def _split_column(table: Table, settings: Data) -> str:
 def _codes(table: Table, column: str) -> np.ndarray:
     """A number for each distinct cell; -1 for a missing one."""
     seen: dict[str, int] = {}
-    codes = (-1 if c is None else seen.setdefault(_name(c), len(seen)) for c in table.walk(column))
+    codes = (-1 if c is None else seen.setdefault(name_of(c), len(seen)) for c in table.walk(column))
     return np.fromiter(codes, np.int64, len(table))
 
 
-def _name(cell: object) -> str:
+def name_of(cell: object) -> str:
+    """What a spec calls a cell: its text, whole numbers without a point."""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
@@ -156,7 +157,7 @@ def marked_rows(table: Table, settings: Data) -> dict[str, np.ndarray]:
 def cell_names(table: Table, column: str) -> np.ndarray:
     """What a spec calls the cells of a column: their text, whole numbers without a point; '' for a missing one."""
     one: dict[str, str] = {}  # of each name, so that a million rows hold a handful of texts
-    names = ("" if c is None else one.setdefault(name := _name(c), name) for c in table.walk(column))
+    names = ("" if c is None else one.setdefault(name := name_of(c), name) for c in table.walk(column))
     return np.fromiter(names, object, len(table))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from polymodal.core.errors import TableError, suggest
 from polymodal.data import idx
-from polymodal.data.columns import ArrowColumn, Column, Contents, check_names, from_values, pick, plain
+from polymodal.data.columns import ArrowColumn, Blank, Column, Contents, check_names, from_values, pick, plain
 from polymodal.data.delimited import read_delimited
 from polymodal.data.lines import read_lines
 
@@ -69,6 +69,12 @@ class Table:
     def column(self, name: str) -> list[Any]:
         """All cells of a column."""
         return list(self.walk(name))
+
+    def only(self, kept: Collection[str], columns: Sequence[str]) -> Table:
+        """The same rows with these columns, of which those that are not `kept` are empty."""
+        empty = Blank(len(self))
+        found = {n: self._columns[n] if n in kept and n in self._columns else empty for n in columns}
+        return Table(self.name, found, root=self.root, broken=self.broken)
 
     def need(self, columns: Iterable[str], where: str) -> None:
         """Raise TableError for a column that is not there."""

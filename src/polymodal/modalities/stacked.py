@@ -12,6 +12,7 @@ from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError, shorten
 from polymodal.core.schema import Json
 from polymodal.core.seeds import Rng, generator
+from polymodal.core.traits import Measure, Traits, spread
 
 _T = TypeVar("_T")
 
@@ -164,6 +165,20 @@ class Stacked:
                 column[there] = way([self.own(name, cells[i]) for i in there], [parts[i][at] for i in there])
             columns.append(column)
         return np.concatenate(columns, axis=1)
+
+    @property
+    def traits(self) -> Measure:
+        """The members' traits under `member.trait`; there where all readers have them."""
+        return partial(self._traits, [m.traits for m in self.members.values()])
+
+    def _traits(self, ways: list[Measure], cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        parts = [self._parts(sample) for sample in samples]
+        found: Traits = {}
+        for at, (name, way) in enumerate(zip(self.members, ways, strict=True)):
+            there = [i for i, part in enumerate(parts) if part[at]]
+            own = way([self.own(name, cells[i]) for i in there], [parts[i][at] for i in there]) if there else {}
+            found |= {f"{name}.{trait}": spread(one, there, len(parts)) for trait, one in own.items()}
+        return found
 
     @property
     def corrupt(self) -> Callable[[dict[str, np.ndarray], float, Rng], dict[str, np.ndarray]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polymodal.core.contracts import Gather
+from polymodal.core.contrast import digests, everyone, nearest
 from polymodal.core.schema import Positive, Rate, Wired
 from polymodal.core.streams import Cells, Notes, Streams, pool
 
@@ -49,19 +50,18 @@ class Contrastive(nn.Module):
 
     def forward(self, streams: Streams, cells: dict[str, Cells], gather: Gather | None) -> Notes:
         views = [self._view(streams, cells, name, place) for place, name in enumerate(self.inputs)]
-        everyone = [_everyone(view, gather) for view in views]
+        all_rows = [View(*everyone(tuple(view), gather)) for view in views]
         total = views[0].vectors.new_zeros(len(views[0].present))
         pairs = list(combinations(range(len(views)), 2))
         for i, j in pairs:
-            mine, theirs = (views[i], views[j]), (everyone[i], everyone[j])
+            mine, theirs = (views[i], views[j]), (all_rows[i], all_rows[j])
             total = total + _nearest(mine, theirs, self.temperature) / len(pairs)
         return Notes({"align": self.weight * total})
 
     def _view(self, streams: Streams, cells: dict[str, Cells], name: str, place: int) -> View:
-        stream, (_, index, digest) = streams[name], cells[name]
+        stream = streams[name]
         vectors = self.maps[place](pool(stream.tokens, stream.mask)).float()
-        shown = digest[index.clamp(min=0)].where(index >= 0, -1)
-        return View(F.normalize(vectors, dim=1), stream.mask.any(1), shown)
+        return View(F.normalize(vectors, dim=1), stream.mask.any(1), digests(cells[name]))
 
 
 class View(NamedTuple):
@@ -79,16 +79,5 @@ def _nearest(mine: tuple[View, View], theirs: tuple[View, View], temperature: fl
     found = torch.zeros_like(own)
     for one, other in ((mine[0], theirs[1]), (mine[1], theirs[0])):
         against = one.vectors @ other.vectors.T / temperature
-        against = against.masked_fill(same | ~other.present, torch.finfo(against.dtype).min)
-        found = found + (torch.cat([own[:, None], against], 1).logsumexp(1) - own) / 2
+        found = found + nearest(own[:, None], against, same | ~other.present)[:, 0] / 2
     return found.where(mine[0].present & mine[1].present, 0.0)
-
-
-def _everyone(view: View, gather: Gather | None) -> View:
-    """The rows of all processes; one that has fewer rows adds rows in which the input is missing."""
-    if gather is None:
-        return view
-    most = int(gather(torch.tensor([len(view.present)], device=view.present.device)).max())
-    short = most - len(view.present)
-    vectors, shown = (F.pad(x, (0, 0, 0, short)) for x in (view.vectors, view.shown))
-    return View(gather(vectors), gather(F.pad(view.present.long(), (0, short))) > 0, gather(shown))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polymodal.core.contracts import Gather, Prediction, Records
+from polymodal.core.contrast import digests
 from polymodal.core.errors import SpecError, suggest
 from polymodal.core.lots import numbers, uniform
 from polymodal.core.schema import Chance, Json, Natural, Wired
@@ -126,11 +127,6 @@ class Match(nn.Module):
         """How often rows belong together against how sure the model is that they do."""
         asked = records["asked"]
         return [{"kind": "reliability", "bins": reliability(records["probability"][asked], records["together"][asked])}]
-
-
-def digests(cells: Cells) -> Int[Tensor, "B K"]:
-    """What every row shows, by the digest of the content; -1 for nothing."""
-    return cells.id[cells.index.clamp(min=0)].where(cells.index >= 0, -1)
 
 
 def strangers(one: Int[Tensor, "B K"], others: Int[Tensor, "B J"]) -> Bool[Tensor, "B B"]:

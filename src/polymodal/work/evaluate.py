@@ -17,6 +17,7 @@ from polymodal.data.loader import Loader
 from polymodal.data.splits import Part
 from polymodal.model import Model
 from polymodal.work import question, warn
+from polymodal.work.against import asked
 from polymodal.work.collect import Collected, collect_changed
 from polymodal.work.evaluation import Evaluation, Example, Measures, TaskResult
 from polymodal.work.intervals import intervals
@@ -102,7 +103,8 @@ def _result(assembly: Assembly, name: str, found: Collected, part: Part) -> Task
     truth = [one.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in cells]
     task = assembly.model.tasks[name]
     measures, charts = _measures(assembly, name, records), task.charts(records)
-    return TaskResult(measures, charts, records, rows, truth, found.predictions[name], task.metric)
+    return TaskResult(measures, charts, records, rows, truth, found.predictions[name], task.metric, task,
+                      asked(assembly.spec)[name])  # fmt: skip
 
 
 def _worst(assembly: Assembly, name: str, result: TaskResult, part: Part, count: int) -> list[Example]:

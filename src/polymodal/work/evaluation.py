@@ -24,6 +24,8 @@ class TaskResult:
     truth: list[Json]  # the target cells as the table has them
     predictions: list[Prediction]
     metric: str | None = None  # the measure that stands for the task
+    task: Any = None  # the part that measures the records
+    asks: tuple[str, ...] = ()  # the task's type and the columns of its target
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Evaluation:
     question: dict[str, Json] = field(default_factory=dict)  # task -> whether it looks at anything but its question
     looks: list[Any] = field(default_factory=list)  # `looks.Looked`: of some rows, where each word of a sentence looked
     warnings: list[dict[str, Json]] = field(default_factory=list)  # {"kind": "leak", "duplicates" or "blind", "text"}
+    compared: Any = None  # `against.Against`: beside another run, where that was asked for
 
     def __repr__(self) -> str:
         from polymodal.work.notebook import evaluation_text
@@ -62,6 +65,15 @@ class Evaluation:
         from polymodal.work.notebook import evaluation_html
 
         return evaluation_html(self)
+
+    def against(self, other: Evaluation, *, name: str = "the other run", seed: int = 0) -> Any:
+        """Whether this is better than another run on the same table: `against.Against`, see `docs/watch.md`.
+
+        Raises TableError where they do not go together.
+        """
+        from polymodal.work.against import against
+
+        return against(self.tasks, other.tasks, other=name, seed=seed)
 
     def json(self) -> dict[str, Json]:
         plain: dict[str, Json] = {"rows": self.rows, "tasks": {n: t.measures for n, t in self.tasks.items()}}
@@ -75,4 +87,6 @@ class Evaluation:
             plain["warnings"] = self.warnings
         if self.calibration:
             plain["calibration"] = self.calibration
+        if self.compared is not None:
+            plain["against"] = self.compared.json()
         return {**plain, "ledger": self.ledger}

@@ -29,6 +29,8 @@ from polymodal.work.baseline import Settings, check_names, measure_baselines
 from polymodal.work.beside import beside
 from polymodal.work.card import write_card
 from polymodal.work.checkpoint import Checkpoints
+from polymodal.work.drift import kept
+from polymodal.work.drift.drift import reference
 from polymodal.work.evaluate import evaluate
 from polymodal.work.evaluation import Evaluation
 from polymodal.work.features import Features
@@ -78,6 +80,9 @@ def make_run(spec: Spec, table: Table | None, folder: Path, *, resume: bool, dis
             seen = marks_of(datasets["train"].inputs, datasets["train"].rows)
             fingerprints.save(folder, seen)
             evaluations = _score(assembly, parts, datasets, runtime, trust, seen, display)
+            if report:
+                answers = {name: result.predictions for name, result in evaluations["valid"].tasks.items()}
+                kept.save(folder, reference(assembly, parts["train"], parts["valid"], runtime, answers=answers))
             compared = _beside(assembly, parts, datasets, evaluations, baselines, runtime, display)
     finally:
         features.close()
@@ -242,7 +247,8 @@ def _write(assembly: Assembly, evaluations: dict[str, Evaluation], compared: dic
 def seal_run(assembly: Assembly, folder: Path) -> None:
     """Write the weights and vouch for all that the run is loaded from: a finished run."""
     folders.write_tensors(folder / "weights.safetensors", assembly.model.state_dict())
-    kept = ["spec.yaml", "readers.json", "weights.safetensors"]
-    kept += [str(p.relative_to(folder)) for p in sorted((folder / "parts").rglob("*")) if p.is_file()]
-    kept += [name for name in (store.FILE, fingerprints.NAME, transfer.FILE) if (folder / name).is_file()]
-    folders.seal(folder, kept)
+    listed = ["spec.yaml", "readers.json", "weights.safetensors"]
+    listed += [str(p.relative_to(folder)) for p in sorted((folder / "parts").rglob("*")) if p.is_file()]
+    beside = (store.FILE, fingerprints.NAME, transfer.FILE, *kept.FILES)
+    listed += [name for name in beside if (folder / name).is_file()]
+    folders.seal(folder, listed)

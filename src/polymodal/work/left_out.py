@@ -129,12 +129,18 @@ class LeftOut:
 def difference(measure: Measure, name: str, ours: Answered, rival: Answered, seed: int,
                clusters: np.ndarray | None = None) -> Measures:  # fmt: skip
     """`ours - rival` with paired intervals, on the rows that both answered. Raises TableError where those differ."""
+    here, there = matched(name, ours, rival)
+    mine, theirs = ({c: v[at] for c, v in r.records.items()} for r, at in ((ours, here), (rival, there)))
+    return paired(measure, mine, theirs, seed, clusters=None if clusters is None else clusters[here])
+
+
+def matched(name: str, ours: Answered, rival: Answered) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rows that both answered stand in each. Raises TableError where there are none, or targets differ."""
     _, here, there = np.intersect1d(ours.rows, rival.rows, return_indices=True)
     targets = [[r.truth[i] for i in at] for r, at in ((ours, here), (rival, there)) if r.truth is not None]
     if not len(here) or (len(targets) == 2 and targets[0] != targets[1]):
         raise TableError(name, "was not measured on the same rows", advice="two results on one table")
-    mine, theirs = ({c: v[at] for c, v in r.records.items()} for r, at in ((ours, here), (rival, there)))
-    return paired(measure, mine, theirs, seed, clusters=None if clusters is None else clusters[here])
+    return here, there
 
 
 def _cell(values: tuple[str, ...]) -> str:

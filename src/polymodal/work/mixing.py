@@ -45,14 +45,15 @@ class Mix:
         self.weigh, self.due = weigh, weigh is not None and weigh.due(self.step)
         self.losses, self.squares = torch.zeros_like(self.counts), torch.zeros_like(self.counts)
 
-    def add(self, out: Outputs) -> Float[Tensor, " T"]:
-        """What a micro-batch adds to each task's term of the step's loss, a mean over the rows of all of them."""
+    def add(self, out: Outputs, sums: dict[str, Float[Tensor, ""]] | None = None) -> Float[Tensor, " T"]:
+        """What a micro-batch adds to each task's term of the step's loss, a mean over the rows of all of them.
+
+        `sums` are those of tasks whose rows' weighted losses are known otherwise.
+        """
         none = torch.zeros((), device=self.counts.device)
-        parts = [
-            (out.losses[name].float() * task.weight(out.asked[name])).sum() / self.counts[i] if name in self.names
-            else none
-            for i, (name, task) in enumerate(self.model.tasks.items())
-        ]  # fmt: skip
+        found = {name: (out.losses[name].float() * self.model.tasks[name].weight(out.asked[name])).sum()
+                 for name in self.names if name not in (sums or {})} | (sums or {})  # fmt: skip
+        parts = [found.get(name, none) / self.counts[i] for i, name in enumerate(self.model.tasks.names)]
         if self.due:
             self.squares += torch.stack([_square(part, out) for part in parts])
         each = torch.stack(parts)

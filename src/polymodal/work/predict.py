@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 
@@ -22,29 +22,31 @@ from polymodal.data.loader import Loader
 from polymodal.data.splits import Part
 from polymodal.model import on_device
 from polymodal.work.collect import as_float
+from polymodal.work.reason import reasons
 from polymodal.work.runtime import Runtime
 from polymodal.work.trust.terms import Terms
 
 Line = dict[str, Json]  # one row of a prediction file
 
 
-def columns(assembly: Assembly, terms: Terms | None = None) -> list[str]:
+def columns(assembly: Assembly, terms: Terms | None = None, why: bool = False) -> list[str]:
     """The columns of a prediction file: `row`, each task with what it says besides, `error`."""
     terms = terms or Terms()
     names = ["row"]
     for name, task in assembly.model.tasks.items():
-        names += [name, *(f"{name}.{suffix}" for suffix in (*task.says, *terms.columns(name, task)))]
+        said = (*task.says, *terms.columns(name, task), *(("reason",) if why else ()))
+        names += [name, *(f"{name}.{suffix}" for suffix in said)]
     return [*names, "error"]
 
 
 def predict(
     assembly: Assembly, part: Part, runtime: Runtime, ledger: Ledger, *, on_bad: str | None = None,
     keep: bool = False, step: Callable[[int], None] | None = None, terms: Terms | None = None,
-    respond: dict[str, Json] | None = None,
+    respond: dict[str, Json] | None = None, why: bool = False,
 ) -> Iterator[Line]:  # fmt: skip
     """One line per row of the part, in order, in bounded memory; `terms` may ask for sets, or leave rows unanswered.
 
-    `respond` says how tasks that decode do so this time.
+    `respond` says how tasks that decode do so this time; `why` adds the reason of every answer, see `work.reason`.
     """
     refuse_options(assembly, respond or {})
     terms = terms or Terms()
@@ -52,15 +54,16 @@ def predict(
     size = max(64, assembly.spec.train.batch)
     loader = Loader(dataset, batch=size, seed=0, shuffle=False, augment=False, buckets=False)
     given = list(dict.fromkeys(c for one in assembly.spec.inputs.values() for c in one.columns)) if keep else []
-    names = columns(assembly, terms)
+    names = columns(assembly, terms, why)
     assembly.model.eval()
     for number, micro in enumerate(loader.epoch(0)):
         batch, entries = micro[0]
         ledger.extend(entries)
         answers, unsure = ({}, {}) if batch is None else _answers(assembly, batch, runtime, terms, respond)
-        reasons = _joined(_reasons(entries), unsure)
+        told = _told(assembly, batch, runtime, respond) if why and batch is not None else {}
+        bad = _joined(reasons_of(entries), unsure)
         for row in part.rows[number * size : (number + 1) * size].tolist():
-            line = _line(names, row, answers.get(row), reasons.get(row, ""))
+            line = line_of(names, row, answers.get(row), bad.get(row, "")) | told.get(row, {})
             for column in given:
                 line[column if column not in names else f"given.{column}"] = _plain(part.table.cell(row, column))
             yield line
@@ -68,23 +71,44 @@ def predict(
             step(len(part.rows[number * size : (number + 1) * size]))
 
 
-@torch.inference_mode()
 def _answers(
     assembly: Assembly, batch: Batch, runtime: Runtime, terms: Terms, respond: dict[str, Json] | None
 ) -> tuple[dict[int, dict[str, Prediction]], dict[int, str]]:
     """Row number -> task -> what it says of the row; row number -> why an answer is left empty."""
-    found: dict[int, dict[str, Prediction]] = {row.number: {} for row in batch.rows}
-    reasons: dict[int, str] = {}
+    found = {row.number: said for row, said in zip(batch.rows, answered(assembly, batch, runtime, terms, respond),
+                                                   strict=True)}  # fmt: skip
+    return {n: one.said for n, one in found.items()}, {n: one.unsure for n, one in found.items() if one.unsure}
+
+
+class Answered(NamedTuple):
+    """What each task says of a row, and why any of it is left empty."""
+
+    said: dict[str, Prediction]
+    unsure: str = ""
+
+
+@torch.inference_mode()
+def answered(
+    assembly: Assembly, batch: Batch, runtime: Runtime, terms: Terms, respond: dict[str, Json] | None
+) -> list[Answered]:
+    """What the model says of every row of a batch, in its order."""
+    said: list[dict[str, Prediction]] = [{} for _ in batch.rows]
+    unsure: list[list[str]] = [[] for _ in batch.rows]
     with runtime.autocast():
         out = assembly.model(on_device(batch, runtime.move), respond=True, options=respond)
     for name, task in assembly.model.tasks.items():
         answer = as_float(out.answers[name])
         predictions = terms.apply(name, task, answer, batch.rows, task.predict(answer, batch.rows))
-        for row, (prediction, reason) in zip(batch.rows, predictions, strict=True):
-            found[row.number][name] = prediction
-            if reason:
-                reasons = _joined(reasons, {row.number: reason})
-    return found, reasons
+        for at, (prediction, reason) in enumerate(predictions):
+            said[at][name] = prediction
+            unsure[at] += [reason] if reason else []
+    return [Answered(one, "; ".join(why)) for one, why in zip(said, unsure, strict=True)]
+
+
+def _told(assembly: Assembly, batch: Batch, runtime: Runtime, respond: dict[str, Json] | None) -> dict[int, Line]:
+    """Row number -> a cell for each task: why it was answered so."""
+    found = reasons(assembly, batch, runtime, options=respond, pictures=False)
+    return {row.number: {f"{n}.reason": r for n, r in of.items()} for row, of in zip(batch.rows, found, strict=True)}
 
 
 def refuse_options(assembly: Assembly, options: dict[str, Json]) -> None:
@@ -98,14 +122,16 @@ def _joined(one: dict[int, str], two: dict[int, str]) -> dict[int, str]:
     return one | {row: f"{one[row]}; {text}" if one.get(row) else text for row, text in two.items()}
 
 
-def _reasons(entries: Iterable[Entry]) -> dict[int, str]:
+def reasons_of(entries: Iterable[Entry]) -> dict[int, str]:
+    """Row number -> what was bad in it."""
     found: dict[int, list[str]] = {}
     for e in entries:
         found.setdefault(e.row, []).append(f"{e.column}: {e.reason}" if e.column else e.reason)
     return {row: "; ".join(dict.fromkeys(texts)) for row, texts in found.items()}
 
 
-def _line(names: list[str], row: int, answers: dict[str, Prediction] | None, reason: str) -> Line:
+def line_of(names: list[str], row: int, answers: dict[str, Prediction] | None, reason: str) -> Line:
+    """One row of a prediction file."""
     line: Line = dict.fromkeys(names)
     line["row"], line["error"] = row, reason or None
     for task, prediction in (answers or {}).items():
@@ -117,6 +143,18 @@ def _line(names: list[str], row: int, answers: dict[str, Prediction] | None, rea
 
 def _plain(value: object) -> Json:
     return value if isinstance(value, str | int | float | bool | None) else f"<{type(value).__name__}>"
+
+
+def only_plain(lines: Iterable[Line], out: Path) -> Iterator[Line]:
+    """The lines as they are. Raises UserError where a cell cannot stand in a file of this ending."""
+    for line in lines:
+        for name, cell in line.items():
+            if isinstance(cell, bytes) and out.suffix.lower() == ".parquet":
+                continue
+            if not isinstance(cell, str | int | float | bool | list | dict | None):
+                raise UserError(str(out), f"cannot hold the cells of column {name!r}", given=type(cell).__name__,
+                                advice="paths of files, or bytes and a name ending in .parquet")  # fmt: skip
+        yield line
 
 
 def write(lines: Iterator[Line], out: Path) -> int:
@@ -142,7 +180,7 @@ def write(lines: Iterator[Line], out: Path) -> int:
 
 def _write_csv(lines: Iterator[Line], path: Path) -> int:
     def cell(value: Json) -> Any:
-        if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict) for one in value)):
             return json.dumps(value, ensure_ascii=False)
         return "|".join(map(str, value)) if isinstance(value, list) else value
 
@@ -201,6 +239,8 @@ def _schema(lines: list[Line]) -> Any:
     import pyarrow as pa
 
     def kind(cells: list[Json]) -> Any:
+        if any(isinstance(c, dict) for c in cells):
+            return pa.string()
         try:
             found = pa.array(cells).type
         except (pa.ArrowException, OverflowError, UnicodeEncodeError):

@@ -72,6 +72,7 @@ def gather(folder: Path, evaluations: dict[str, Evaluation]) -> dict[str, Json]:
         "splits": list(evaluations),
         "trust": trust_sentences(main),
         "beside": simple_models(folder, main),
+        "against": main.compared,
         "withheld": {name: found for name in main.tasks if (found := bars(main, name))},
         "alone": {name: each for name in main.tasks if (each := by_itself(main, name))},
         "question": {name: one["text"] for name, one in main.question.items()},

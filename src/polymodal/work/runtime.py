@@ -96,7 +96,10 @@ class Runtime:
             return x
         from torch.distributed.nn.functional import all_gather
 
-        return torch.cat(all_gather(x))
+        parts = all_gather(x)
+        for part in parts if x.requires_grad else ():
+            part.register_hook(Tensor.contiguous)  # the way back sends memory as it lies
+        return torch.cat(parts)
 
     def any(self, here: bool) -> bool:
         """Whether it is so in any process."""

@@ -11,6 +11,7 @@ from polymodal.core.errors import UserError
 from polymodal.core.seeds import derive
 from polymodal.core.streams import Batch
 from polymodal.model import Model, on_device
+from polymodal.work.cached import Cached
 from polymodal.work.checkpoint import State
 from polymodal.work.mixing import Mix
 from polymodal.work.optimize import factor, set_rate
@@ -30,13 +31,15 @@ def step(session: Session, micro: list[Batch]) -> None:
     set_rate(session.bare_optimizer, factor(settings, state.steps, session.total, state.epoch, state.plateau))
     rows = runtime.total(torch.tensor([float(sum(len(b.key) for b in micro))], device=runtime.device))
     added: dict[str, torch.Tensor] = {}
+    seeds = [derive(settings.seed, "dropout", state.steps, number, runtime.rank) for number in range(len(micro))]
+    cached = Cached(session, micro, seeds, mix.names)
     for number, batch in enumerate(micro):
-        runtime.seed(derive(settings.seed, "dropout", state.steps, number, runtime.rank))
+        runtime.seed(seeds[number])
         with runtime.between(session.model, last=number == len(micro) - 1):
             with runtime.autocast():
-                out = session.model(batch, gather=runtime.gather, tasks=mix.names)
+                out = session.model(cached.left(batch), gather=runtime.gather, tasks=mix.names)
             extra = {name: x.float().sum() / rows[0] for name, x in out.notes.losses.items()}
-            loss = torch.stack([*mix.add(out), *extra.values()]).sum()
+            loss = torch.stack([*mix.add(out, cached.sums(number, out)), *extra.values()]).sum()
             session.runtime.accelerator.backward(loss * runtime.world)
             added = {name: added.get(name, 0.0) + x.detach() for name, x in extra.items()}
     if settings.clip:

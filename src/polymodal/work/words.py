@@ -64,14 +64,38 @@ MEASURES = {
     "span_f1": Measure("F1 of spans", "balance of finding whole names and not over-claiming"),
     "span_precision": Measure("precision of spans", "share of the names given that are right", share=True),
     "span_recall": Measure("recall of spans", "share of the names that are found whole", share=True),
+    "mrr": Measure("mean reciprocal rank", "1 / the place of the right one, on average; 1 is always first"),
+    "mrr_new": Measure("mean reciprocal rank, new", "the same, of rows whose item no training row has"),
+    "recall_10_new": Measure("recall at 10, new", "share of the rows with a new item that have it in ten", share=True),
+    "coverage_10": Measure("coverage at 10", "share of the items that stand among anybody's first ten", share=True),
+    "new_items": Measure("new items", "share of rows whose item no training row has", share=True),
+    "recall_1": Measure("recall at 1", "share of queries with a right answer in the first place", share=True),
+    "recall_5": Measure("recall at 5", "share of queries with a right answer among the first five", share=True),
+    "recall_10": Measure("recall at 10", "share of queries with a right answer among the first ten", share=True),
+    "median_rank": Measure("median rank", "the place of the first right answer; 1 is the best", True),
+    "map": Measure("mean average precision", "how clean the top of the rankings is; 1 is perfect"),
+    "ndcg_10": Measure("nDCG at 10", "right answers among the first ten, earlier ones counting more; 1 is perfect"),
+    "mean_recall": Measure("mean recall", "the mean of recall at 1, 5 and 10 both ways", share=True),
     "clip_score": Measure("CLIPScore", "how well text fits picture, by an aligned model; 0 to 2.5"),
     "ref_clip_score": Measure("RefCLIPScore", "the same, and how near the text is to a reference"),
 }
 
 
+RANKED = ("recall_1", "recall_5", "recall_10", "median_rank", "map", "ndcg_10")
+
+
 def measure(name: str) -> Measure:
     """The words for a measure; a name that is not known stands for itself, and higher counts as better."""
-    return MEASURES.get(name) or Measure(name.replace("_", " "), "")
+    return MEASURES.get(name) or _directed(name) or Measure(name.replace("_", " "), "")
+
+
+def _directed(name: str) -> Measure | None:
+    """`picture → text, recall at 1` for `picture_to_text_recall_1`: a measure of a ranking, with who looks for what."""
+    ending = next((e for e in RANKED if name.endswith(f"_{e}") and "_to_" in name), None)
+    if ending is None:
+        return None
+    way = name.removesuffix(f"_{ending}").replace("_to_", " → ", 1)
+    return MEASURES[ending]._replace(name=f"{way}, {MEASURES[ending].name}")
 
 
 def written(value: Json, name: str = "") -> str:

@@ -18,10 +18,12 @@ from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Natural, Positive, Rate, Share
 from polymodal.core.seeds import Rng
+from polymodal.core.traits import Traits
 from polymodal.modalities.audio.augment import SpecAugment, Vary
 from polymodal.modalities.audio.corrupt import noisy
 from polymodal.modalities.audio.features import Features
 from polymodal.modalities.audio.fingerprint import spectral_signs
+from polymodal.modalities.audio.traits import heard
 from polymodal.modalities.audio.wave import Wave, read_wave, resample
 from polymodal.modalities.moments import Moments
 
@@ -157,6 +159,11 @@ class AudioReader:
         """See `fingerprint.spectral_signs`."""
         found = (s["mel"] if "mel" in s else self.features(s["wave"]) for s in samples)
         return np.stack([spectral_signs(self.features.bands_of(bands)) for bands in found])
+
+    def traits(self, cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        """See `traits.heard`."""
+        found = (s["mel"] if "mel" in s else self.features(s["wave"]) for s in samples)
+        return heard([self.features.bands_of(bands) for bands in found], self.features.hop / self.rate)
 
     def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
         """See `corrupt.noisy`."""

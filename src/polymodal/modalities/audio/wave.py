@@ -21,6 +21,8 @@ BLOCK = 1 << 16  # frames read at a time, so that many channels cost no memory
 CHANNELS, RATES = 64, range(100, 1_000_001)  # what a header may claim
 LOUDEST = 1e30  # beyond it float32 would overflow on the way
 INTEGERS = {"uint8": 128.0, "int16": 2.0**15, "int32": 2.0**31}  # full scale, as in wav files
+FORMS = {b"RIFF": (b"WAVE",), b"RIFX": (b"WAVE",), b"RF64": (b"WAVE",), b"FORM": (b"AIFF", b"AIFC", b"8SVX", b"16SV")}
+BEGINNINGS = (b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"riff", b"NIST_1A", b"Creative Voice File")
 UNKNOWN = 0x7FFFF000  # chunk sizes from here on are what programs write that stream to a pipe
 
 
@@ -64,9 +66,11 @@ def _from_file(data: bytes, seconds: float) -> tuple[int, Wave]:
     need("soundfile", "reading sound files")
     import soundfile
 
+    if not is_sound(data):
+        raise BadCell("not a sound file that can be read: it begins like none")
     _check_complete(data)
     try:
-        with soundfile.SoundFile(_Memory(data)) as sound:
+        with soundfile.SoundFile(Memory(data)) as sound:
             _check_header(sound.samplerate, sound.channels)
             claimed = sound.frames if sound.format != "MP3" or _counted(data) else 0
             wave = _read_mono(sound, _frames(seconds, sound.samplerate))
@@ -77,7 +81,7 @@ def _from_file(data: bytes, seconds: float) -> tuple[int, Wave]:
         raise BadCell(f"not a sound file that can be read: {error.error_string.strip()}") from None
 
 
-class _Memory(io.BytesIO):
+class Memory(io.BytesIO):
     """Bytes whose seek stops at their beginning where a spoilt file sends the decoder before it, instead of raising."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -94,6 +98,15 @@ def _read_mono(sound: SoundFile, limit: int) -> Wave:
         blocks.append(_mono(block))
         limit -= len(block)
     return np.concatenate(blocks)
+
+
+def is_sound(data: bytes) -> bool:
+    """Whether a file begins as one of sound does; libsndfile, asked about others, looks for files beside it."""
+    while data[:3] == b"ID3" and len(data) >= 10:  # a tag before the sound, its length in four times 7 bits
+        data = data[10 + sum((byte & 127) << 7 * (3 - at) for at, byte in enumerate(data[6:10])) :]
+    if data[:4] in FORMS:
+        return data[8:12] in FORMS[data[:4]]
+    return data.startswith(BEGINNINGS) or (data[:1] == b"\xff" and data[1:2] >= b"\xe0")  # frames of MPEG
 
 
 def _check_complete(data: bytes) -> None:

@@ -16,12 +16,14 @@ from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Positive, check_settings
 from polymodal.core.seeds import Rng
+from polymodal.core.traits import Traits, numbers
 from polymodal.modalities.damage import MOST_PIXELS
 from polymodal.modalities.image.augment import Augment, augment, resize
 from polymodal.modalities.image.corrupt import noisy
 from polymodal.modalities.image.depth import Span
 from polymodal.modalities.image.fingerprint import light_and_colour
-from polymodal.modalities.image.pictures import Denoise, Resize, decode, thumbnail
+from polymodal.modalities.image.pictures import Denoise, Resize, decode, open_picture, thumbnail
+from polymodal.modalities.image.traits import seen
 
 FITTED_CELLS = 1000
 THUMBNAIL = 160
@@ -155,6 +157,12 @@ class ImageReader:
     def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
         """See `fingerprint.light_and_colour`."""
         return light_and_colour(np.stack([sample["pixels"] for sample in samples]))
+
+    def traits(self, cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        """See `traits.seen`; besides `width` and `height` of the picture as it is stored."""
+        sizes = [open_picture(cell, self.max_pixels, self.span).size for cell in cells]
+        measured = {n: numbers((s[at] for s in sizes), "pixels") for at, n in enumerate(("width", "height"))}
+        return {**seen([sample["pixels"] for sample in samples]), **measured}
 
     def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
         """See `corrupt.noisy`."""

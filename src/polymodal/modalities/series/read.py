@@ -17,6 +17,7 @@ from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.fingerprints import exact
 from polymodal.core.schema import Chance, Json, Natural, Positive, Rate, Share
 from polymodal.core.seeds import Rng
+from polymodal.core.traits import Traits
 from polymodal.modalities.moments import Moments
 from polymodal.modalities.series import draw, grid
 from polymodal.modalities.series.augment import Vary
@@ -24,6 +25,7 @@ from polymodal.modalities.series.cell import Series, read_series
 from polymodal.modalities.series.corrupt import noisy
 from polymodal.modalities.series.fingerprint import sides
 from polymodal.modalities.series.tally import Layout, Tally, steady
+from polymodal.modalities.series.traits import told
 
 FIT_CELLS = 1000
 FARTHEST = 1e6  # deviations from the mean; beyond it float32 would overflow on the way
@@ -184,6 +186,10 @@ class SeriesReader:
             return np.stack([exact(s["values"].tobytes()) for s in samples])
         mean, std = (np.asarray(self.field[k]) for k in ("mean", "std"))
         return np.stack([sides(s["values"], mean, std) for s in samples])
+
+    def traits(self, cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        """See `traits.told`."""
+        return told([s["values"] for s in samples], self.channels or self._fitted()["names"])
 
     def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
         """See `corrupt.noisy`; what says that values are missing, and the times, stay."""

@@ -12,11 +12,13 @@ from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError, shorten, suggest
 from polymodal.core.schema import Json, Positive
 from polymodal.core.seeds import Rng
+from polymodal.core.traits import Traits
 from polymodal.modalities.tabular import dates as calendar
 from polymodal.modalities.tabular.cells import is_missing
 from polymodal.modalities.tabular.columns import CategoryColumn, NumberColumn
 from polymodal.modalities.tabular.corrupt import noisy
 from polymodal.modalities.tabular.tally import Tally, blocks
+from polymodal.modalities.tabular.traits import values_of
 
 
 class TabularReader:
@@ -27,6 +29,9 @@ class TabularReader:
     `categorical` are guessed from the training rows. A column of `dates` becomes five, see `dates.spread`.
     Raises BadCell, with column and value, for a value that is no finite number in a numeric column, or no date in a
     column of dates; a record in which everything is missing can be read.
+
+    With `each` a row has several records, such as an item's and those of earlier items: so many columns make one, and
+    those of further records are read as the first one's, in the same order.
     """
 
     files: ClassVar[bool] = False
@@ -44,7 +49,9 @@ class TabularReader:
         log: list[str] | None = None,
         dates: list[str] | None = None,
         min_count: Positive = 1,
+        each: Positive | None = None,
     ) -> None:
+        self.each = each
         self.numeric, self.categorical, self.log = numeric or [], categorical or [], log or []
         self.dates = dates or []
         parts = [calendar.parts(name) for name in self.dates]
@@ -179,6 +186,11 @@ class TabularReader:
         """The field of records joined column by column."""
         fields = [r.field or {} for r in readers]
         return {kind: [column for field in fields for column in field[kind]] for kind in ("numeric", "categorical")}
+
+    def traits(self, cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        """See `traits.values_of`."""
+        records = [self._spread(cell) for cell in cells if isinstance(cell, dict)]
+        return values_of(records, self._field or {"numeric": [], "categorical": []})
 
     def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
         """See `corrupt.noisy`."""

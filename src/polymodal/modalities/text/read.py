@@ -16,10 +16,12 @@ from polymodal.core.contracts import Field, Sample
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Positive
 from polymodal.core.seeds import Rng
+from polymodal.core.traits import Traits
 from polymodal.modalities.text import stopwords
 from polymodal.modalities.text.corrupt import Ids, noisy, tokens
 from polymodal.modalities.text.fingerprint import simhash
 from polymodal.modalities.text.pieces import words_of
+from polymodal.modalities.text.traits import counted
 
 AT_ONCE = 256  # texts that are encoded together
 CHARS_PER_TOKEN = 64  # room enough for words, links and spaces
@@ -170,6 +172,10 @@ class TextReader:
     def fingerprints(self, cells: Sequence[object], samples: Sequence[Sample]) -> UInt64[np.ndarray, "n words"]:
         """See `fingerprint.simhash`."""
         return simhash([_text(cell) for cell in cells])
+
+    def traits(self, cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        """See `traits.counted`."""
+        return counted([_text(cell) for cell in cells], [s["ids"] for s in samples], self._fitted().get("unknown"))
 
     def corrupt(self, data: dict[str, np.ndarray], level: float, rng: Rng) -> dict[str, np.ndarray]:
         """See `corrupt.noisy`."""

@@ -17,11 +17,13 @@ from polymodal.core.contracts import Archive, Field, Sample
 from polymodal.core.errors import BadCell, SpecError
 from polymodal.core.schema import Json, Positive, Rate, Share
 from polymodal.core.seeds import Rng, generator
+from polymodal.core.traits import Traits
 from polymodal.modalities.damage import MOST_PIXELS
 from polymodal.modalities.video.augment import Vary
 from polymodal.modalities.video.clip import choose
 from polymodal.modalities.video.fingerprint import mean_picture, motion
 from polymodal.modalities.video.frames import opened
+from polymodal.modalities.video.traits import moved
 
 FITTED_FRAMES = 4  # of each clip
 SHOWN, ACROSS, SIDE = 8, 4, 120  # frames on a contact sheet, in a row of it, and their longer side in pixels
@@ -167,6 +169,13 @@ class VideoReader:
         means = [{"pixels": mean_picture(sample["frames"])} for sample in samples]
         moves = np.stack([motion(sample["frames"]) for sample in samples])
         return np.concatenate([self.picture.fingerprints(cells, means), moves], axis=1)
+
+    def traits(self, cells: Sequence[object], samples: Sequence[Sample]) -> Traits:
+        """Those of the mean picture, and `traits.moved`."""
+        clips = [sample["frames"] for sample in samples]
+        means = [mean_picture(clip) for clip in clips]
+        found = self.picture.traits([mean.transpose(1, 2, 0) for mean in means], [{"pixels": mean} for mean in means])
+        return {n: trait for n, trait in found.items() if n not in ("width", "height")} | moved(clips)
 
     def show(self, cell: object) -> Json:
         """Up to eight frames, evenly over time, on one sheet: base64 of a JPEG."""

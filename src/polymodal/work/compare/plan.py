@@ -64,6 +64,14 @@ def singles(spec: Spec) -> list[Candidate]:
     return [Candidate(_label(f"only {name}", only), "single", one, (name,)) for name, one in only.items()]
 
 
+def refuse_apart(spec: Spec) -> None:
+    """Raise SpecError for a task that compares the inputs: no way of joining them makes a difference to it."""
+    for name, task in spec.tasks.items():
+        if getattr(catalog.load("task", task.part.type, f"tasks.{name}.type"), "apart", False):
+            raise SpecError(f"tasks.{name}", "compares the inputs: there is nothing to join", given=task.part.type,
+                            advice="a spec without this task, or polymodal train")  # fmt: skip
+
+
 def joined(spec: Spec, options: Options) -> list[Candidate]:
     """Every attention with every fusion that is asked for; all fusions of the catalogue, where none is.
 

@@ -68,6 +68,7 @@ class Contest:
 def make_contest(spec: Spec, table: Table | None, folder: Path, options: Options) -> Contest:
     """The trials to be made; raises what is wrong with any part of them before the first is begun."""
     specs.validate(spec)
+    plans.refuse_apart(spec)
     if options.jobs > 1 and table is not None:
         raise SpecError("jobs", "needs rows that every process can open", given=options.jobs,
                         advice="jobs=1, or a spec whose data.train names a file")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Inputs in one space: what belongs together is near."""

@@ -1,0 +1,1 @@
+"""Whether a table's rows are still like those that a run was trained on."""
