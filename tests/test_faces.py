@@ -40,9 +40,9 @@ def test_train_says_how_it_went_and_prints_nothing(trained: Trained, shell: Shel
     for said in ("epoch   1/2", "epoch   2/2", "valid\n", "label.accuracy", "without photo", "report.html"):
         assert said in done.err
     assert shell.works("train", trained.folder / "spec.yaml", "--out", tmp_path / "quiet", "--quiet") == (0, "", "")
-    names = {"README.md", "environment.json", "fingerprints.safetensors", "history.jsonl", "ledger.jsonl",
-             "metrics.json", "readers.json", "report.html", "run.json", "spec.yaml", "trust.safetensors",
-             "weights.safetensors"}  # fmt: skip
+    names = {"README.md", "drift.json", "drift.safetensors", "environment.json", "fingerprints.safetensors",
+             "history.jsonl", "ledger.jsonl", "metrics.json", "readers.json", "report.html", "run.json", "spec.yaml",
+             "trust.safetensors", "weights.safetensors"}  # fmt: skip
     assert {p.name for p in (tmp_path / "run").iterdir()} == names
 
 

@@ -21,19 +21,35 @@ __all__ = [
     "check",
     "compare",
     "draft",
+    "histories",
     "leave_out",
     "load",
+    "log_table",
     "make_scenes",
+    "open_index",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from polymodal.api import Run, baselines, chat, check, compare, draft, leave_out, load, make_scenes, train
+    from polymodal.api import (
+        Run,
+        baselines,
+        chat,
+        check,
+        compare,
+        draft,
+        histories,
+        leave_out,
+        load,
+        log_table,
+        make_scenes,
+        open_index,
+        train,
+    )
     from polymodal.core.errors import RunError, SpecError, TableError, UserError
 
-_FACE = ("Run", "baselines", "chat", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train")
-_PLACES = dict.fromkeys(_FACE, "polymodal.api")
-_PLACES |= dict.fromkeys(("RunError", "SpecError", "TableError", "UserError"), "polymodal.core.errors")
+_ERRORS = ("RunError", "SpecError", "TableError", "UserError")
+_PLACES = dict.fromkeys(__all__, "polymodal.api") | dict.fromkeys(_ERRORS, "polymodal.core.errors")
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from polymodal import assemble
 from polymodal.assemble import Assembly
 from polymodal.core import spec as specs
+from polymodal.core.catalog import need
 from polymodal.core.errors import RunError, SpecError
 from polymodal.core.schema import Json, check_settings
 from polymodal.core.settings import Train
@@ -23,32 +24,60 @@ from polymodal.data.check import Inspection, inspect
 from polymodal.data.dataset import InputPlan, TargetPlan
 from polymodal.data.draft import Draft, Target
 from polymodal.data.draft import draft as draft_spec
+from polymodal.data.histories import Begin, Names
+from polymodal.data.histories import histories as each_history
 from polymodal.data.ledger import Ledger
-from polymodal.data.splits import Part
+from polymodal.data.splits import Part, cell_names
 from polymodal.data.tables import open_table
+from polymodal.serve.index.build import Told, index_table
+from polymodal.serve.index.index import Index
+from polymodal.serve.index.index import open_index as open_any_index
+from polymodal.serve.log_table import Logged, is_log, open_log
+from polymodal.serve.log_table import log_table as write_log_table
 from polymodal.work import fingerprints
 from polymodal.work import folder as folders
+from polymodal.work.against import Against, against, asked, shared_tasks
 from polymodal.work.chat.partner import Manner
 from polymodal.work.chat.run import RunPartner
 from polymodal.work.chat.talk import Chat
 from polymodal.work.compare.compare import compare as compare_ways
 from polymodal.work.compare.plan import Options
 from polymodal.work.compare.result import Comparison
+from polymodal.work.drift import kept
+from polymodal.work.drift.drift import LEVEL, ROWS, Drift, drift, reference
+from polymodal.work.embed import Embedder, vectors_of
 from polymodal.work.evaluate import evaluate
 from polymodal.work.evaluation import Evaluation
 from polymodal.work.job import fit_baselines, make_run, open_parts, refuse_used
 from polymodal.work.leave_out import leave_out as leave_groups_out
 from polymodal.work.left_out import LeftOut
 from polymodal.work.notebook import run_html
-from polymodal.work.predict import Line, predict, write
+from polymodal.work.predict import Line, only_plain, predict, write
 from polymodal.work.progress import Display
+from polymodal.work.reason import reasons_of_part
+from polymodal.work.recommend import recommend
 from polymodal.work.runtime import Runtime
 from polymodal.work.stored import Stored
 from polymodal.work.transfer import starts_of
 from polymodal.work.trust import store
 from polymodal.work.trust.terms import make_terms
+from polymodal.work.zero_shot import Classes, ZeroShot
 
-__all__ = ["Run", "baselines", "chat", "check", "compare", "draft", "leave_out", "load", "make_scenes", "train"]
+__all__ = [
+    "Run",
+    "baselines",
+    "chat",
+    "check",
+    "compare",
+    "draft",
+    "histories",
+    "leave_out",
+    "load",
+    "log_table",
+    "make_scenes",
+    "open_index",
+    "train",
+]
 
 
 def train(
@@ -192,11 +221,14 @@ class Run:
         return store.load(self.folder, folders.manifest(self.folder)["files"])
 
     def evaluate(self, data: Any, *, withheld: bool = True, abstain: float | None = None, clip: str | None = None,
+                 against: Run | str | Path | None = None, cluster: str | None = None,
                  quiet: bool = True) -> Evaluation:  # fmt: skip
         """Measure the run on a table with targets. `evaluate(...).json()` is what the command line prints.
 
         `abstain`: also the share of rows that `predict(..., abstain=...)` answers, and the accuracy among them.
         `clip`: a folder or hub name of a model like CLIP, by which sentences are judged beside their pictures.
+        `against`: another run, or its folder, measured on the same rows: `evaluate(...).compared` says which is better,
+        by a paired bootstrap of the rows, or of those groups of rows that have the same `cluster`, a column.
         """
         terms = make_terms(self.assembly, self.witnesses, self.folder, abstain=abstain)
         part = self._part(data)
@@ -208,7 +240,40 @@ class Run:
             from polymodal.work.clip import add_clip
 
             add_clip(self.assembly, found, part, clip)
+        if against is not None:
+            rival = against if isinstance(against, Run) else load(against)
+            found.compared = self._against(found, rival, part, cluster, quiet)
         return found
+
+    def _against(self, found: Evaluation, rival: Run, part: Part, cluster: str | None, quiet: bool) -> Against:
+        """Both on the same rows; groups of rows are those of `cluster`, or those that splits go by."""
+        shared_tasks(asked(self.spec), asked(rival.spec))  # before any work is done
+        data = self.spec.data
+        column = cluster or (data.split_column if data.split == "grouped" else None)
+        if cluster is not None:
+            part.table.need([cluster], "--cluster")
+        known = column is not None and column in part.table.columns
+        other = rival.evaluate(part.table, withheld=False, quiet=quiet)
+        return against(found.tasks, other.tasks, other=rival.folder.resolve().name, seed=self.spec.train.seed,
+                       clusters=(str(column), cell_names(part.table, str(column))) if known else None)  # fmt: skip
+
+    def drift(self, data: Any, *, against: Any = None, rows: int | None = None, level: float = LEVEL,
+              quiet: bool = True) -> Drift:  # fmt: skip
+        """Whether a table's rows are still like those of the training; `drift(...).text()` says what changed.
+
+        `against`: a table to compare with, better not the training's, instead of what the run keeps of its own; a run
+        of an older version keeps nothing. `rows`: so many are looked at, by lot. See `docs/watch.md` for tests,
+        corrections and `level`.
+        """
+        part, own = self._part(data), kept.load(self.folder) if against is None else None
+        if against is None and own is None:
+            raise RunError(str(self.folder), "keeps nothing of its training rows to compare with",
+                           advice="a run of this version, or --against the table that it was trained on")  # fmt: skip
+        if own is None:
+            other = self._part(against)
+            own = reference(self.assembly, other, None, self.runtime)
+        with Display(quiet).bar("looking", len(self.spec.inputs)) as bar:
+            return drift(self.assembly, part, self.runtime, own, rows=rows or ROWS, level=level, step=bar.advance)
 
     def leave_out(self, column: str, *, out: str | Path, data: Any = None, folds: int | None = None,
                   quiet: bool = True) -> LeftOut:  # fmt: skip
@@ -217,13 +282,14 @@ class Run:
 
     def predict(self, data: Any, *, out: str | Path | None = None, keep: bool = False, on_bad: str | None = None,
                 sets: float | None = None, abstain: float | None = None, respond: dict[str, Json] | None = None,
-                quiet: bool = True) -> list[Line] | int:  # fmt: skip
+                reasons: bool = False, quiet: bool = True) -> list[Line] | int:  # fmt: skip
         """One answer per row, in order: a list of dicts, or the number of rows written when `out` names a file.
 
         `respond`: how to answer this time, for tasks that say sentences: `{"search": "beam", "beams": 5}`.
 
         `sets`: besides, a set of classes or an interval that holds the truth in this share of rows. `abstain`: the
-        accuracy wanted among the rows that are answered; those of too little confidence are left empty.
+        accuracy wanted among the rows that are answered; those of too little confidence are left empty. `reasons`: why
+        each row was answered so, `work.reason` without its pictures.
         """
         display, asked = Display(quiet), sets is not None or abstain is not None
         terms = make_terms(self.assembly, self.witnesses if asked else {}, self.folder, sets=sets, abstain=abstain)
@@ -232,8 +298,77 @@ class Run:
         part = self._part(data)
         with display.bar("predicting", len(part.rows)) as bar:
             lines = predict(self.assembly, part, self.runtime, Ledger(), on_bad=on_bad, keep=keep, step=bar.advance,
-                            terms=terms, respond=respond)  # fmt: skip
+                            terms=terms, respond=respond, why=reasons)  # fmt: skip
             return list(lines) if out is None else write(lines, Path(out))
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """What this run knows of rows as vectors; see `work.embed`."""
+        return Embedder(self.assembly, self.runtime)
+
+    def embed(self, data: Any, names: Sequence[str] | None = None, *, quiet: bool = True) -> dict[str, np.ndarray]:
+        """The vectors of a table's rows, by name (`names`, all that the run can embed when not given): float32 [n K E]
+        of length 1, NaN where a row holds nothing; K is the number of columns that the input has."""
+        part = self._part(data)
+        with Display(quiet).bar("embedding", len(part.rows)) as bar:
+            lots = self.embedder.rows(part, Ledger(), names=names, step=bar.advance)
+            return vectors_of(lots, self.embedder.names if names is None else names)
+
+    def index(self, data: Any, *, out: str | Path, key: str | None = None, of: Sequence[str] = (),
+              keep: Sequence[str] | None = None, prune: bool = False, on_bad: str | None = None, ray: str | None = None,
+              shards: int | None = None, quiet: bool = True) -> Told:  # fmt: skip
+        """Put a table's rows into an index: a folder, or `qdrant://host:port/name`. What is there already stays.
+
+        Rows are known by their cell in the column `key`, else by their number; one that is known is replaced. `of`:
+        what is embedded, `keep`: columns to filter by and to show, `prune`: take out rows that the table has no more.
+        `ray`: embed on a Ray cluster, by its address or `local`. See `docs/search.md`. Raises UserError.
+        """
+        table = self._part(data).table
+        make = None
+        if ray is not None:
+            from polymodal.serve.index.scale import Cluster
+
+            make = partial(Cluster, partial(load, trust=True), self, data, address=ray, shards=shards, on_bad=on_bad)
+        with Display(quiet).bar("indexing", len(table)) as bar:
+            return index_table(self, table, out, key=key, of=of, keep=keep, prune=prune, on_bad=on_bad, elsewhere=make,
+                               step=bar.advance)  # fmt: skip
+
+    def zero_shot(self, data: Any, *, classes: Classes, templates: Sequence[str] = ("{}",), input: str | None = None,
+                  by: str | None = None, target: str | None = None, out: str | Path | None = None, keep: bool = False,
+                  quiet: bool = True) -> list[Line] | int | Evaluation:  # fmt: skip
+        """The nearest of `classes` to each row's `input`, as the input `by` reads their names in `templates`.
+
+        `classes`: names, or for each name the texts that may stand for it. A list of dicts, or the number of rows
+        written when `out` names a file; with a column `target` they are measured instead. See `docs/zero_shot.md`.
+        """
+        asked, part = ZeroShot(self.embedder, classes, templates, input=input, by=by), self._part(data)
+        with Display(quiet).bar("scoring" if target else "predicting", len(part.rows)) as bar:
+            if target is not None:
+                return asked.evaluate(part, Ledger(), target, step=bar.advance)
+            lines = asked.predict(part, Ledger(), keep=keep, step=bar.advance)
+            return list(lines) if out is None else write(lines, Path(out))
+
+    def recommend(self, history: Any, items: Any = None, *, index: Any = None, k: int = 10, user: str = "user",
+                  item: str = "item", time: str = "time", again: bool = False, out: str | Path | None = None,
+                  quiet: bool = True) -> list[Line] | int:  # fmt: skip
+        """The `k` items that each user may want next, nearest first: `row`, `user`, `rank`, `item`, `score`.
+
+        `history`: rows as `polymodal.histories` makes them, or interactions with columns `user`, `item`, `time`, of
+        which every user's latest count. Items come from the table `items`, named by its column `item`, or from an
+        `index` of the run's space `item`, or its folder. Unless `again`, nothing of the history is recommended. See
+        `docs/recommend.md`.
+        """
+        tables = [None if one is None else self._part(one).table for one in (history, items)]
+        index = open_any_index(index) if isinstance(index, str | Path) else index
+        assert tables[0] is not None, "history"
+        with Display(quiet).bar("embedding", 0 if tables[1] is None else len(tables[1])) as bar:
+            lines = recommend(self.embedder, tables[0], tables[1], index, k=k, names=Names(user, item, time),
+                              again=again, step=bar.advance)  # fmt: skip
+            return list(lines) if out is None else write(lines, Path(out))
+
+    def reasons(self, data: Any, *, respond: dict[str, Json] | None = None) -> list[dict[str, Json]]:
+        """Why each row of a table is answered so, by task; {} for one that cannot be read: `docs/page.md`."""
+        return reasons_of_part(self.assembly, self._part(data), self.runtime, options=respond)
 
     def chat(self, *, temperature: float | None = None, top_p: float | None = None, max_tokens: int | None = None,
              seed: int = 0) -> Chat:  # fmt: skip
@@ -244,8 +379,22 @@ class Run:
         manner = Manner(temperature, top_p, max_tokens, seed).check()
         return Chat(RunPartner(self.assembly, self.runtime, manner))
 
+    def serve(self, *, index: Any = None, host: str = "127.0.0.1", port: int = 8000, **settings: Any) -> None:
+        """Answer over HTTP until Ctrl-C or SIGTERM, in this process; `index` is one of this run, or its folder.
+
+        `settings` are those of `polymodal.serve.http.ServeSettings`: see `docs/serve.md`.
+        """
+        need("fastapi", "serving")
+        from polymodal.serve.http import ServeSettings, start
+
+        opened = open_index(index) if isinstance(index, str | Path) else index
+        start(self, index=opened, settings=ServeSettings(**settings), host=host, port=port)
+
     def _part(self, data: Any) -> Part:
-        table = open_table(data, root=self.spec.data.root, encoding=self.spec.data.encoding)
+        if is_log(data):
+            table = open_log(data)
+        else:
+            table = open_table(data, root=self.spec.data.root, encoding=self.spec.data.encoding)
         return Part(table, np.arange(len(table)))
 
 
@@ -269,6 +418,27 @@ def leave_out(
     if isinstance(data, str | Path):
         plan = replace(plan, data=replace(plan.data, train=str(data)))
     return leave_groups_out(plan, table, column, Path(out), folds=folds, display=Display(quiet))
+
+
+def histories(
+    interactions: Any, items: Any, *, user: str = "user", item: str = "item", time: str = "time", keep: int = 8,
+    least: int = 0, valid: Begin = 0.1, test: Begin = 0.1, skip_unknown: bool = False,
+    out: str | Path | None = None,
+) -> Any:  # fmt: skip
+    """The table that the task `recommend` learns from: a pandas DataFrame, or the number of rows written to `out`.
+
+    `interactions` says which `user` took which `item` at which `time`; `items` what each item shows. Every interaction
+    becomes a row with what its item shows and what the user's `keep` items before it show; `split` is one in time. See
+    `data.histories` for the rest, and `docs/recommend.md`. Raises TableError.
+    """
+    lines = each_history(open_table(interactions), open_table(items), Names(user, item, time), keep=keep, least=least,
+                         valid=valid, test=test, skip_unknown=skip_unknown)  # fmt: skip
+    if out is not None:
+        return write(only_plain(lines, Path(out)), Path(out))
+    need("pandas", "a DataFrame", "histories")
+    import pandas as pd
+
+    return pd.DataFrame(list(lines))
 
 
 def baselines(
@@ -326,6 +496,20 @@ def compare(
                       tune=tune, cluster=cluster, noise=noise, end_to_end=end_to_end,
                       baselines=None if baselines is None else tuple(baselines))  # fmt: skip
     return compare_ways(plan, table, Path(out), options, Display(quiet))
+
+
+def open_index(where: str | Path) -> Index:
+    """The index in a folder, or in Qdrant, `qdrant://host:port/name`; see `docs/search.md`. Raises UserError."""
+    return open_any_index(where)
+
+
+def log_table(folder: str | Path, out: str | Path, *, since: str | None = None, until: str | None = None) -> Logged:
+    """Write what `polymodal serve --log FOLDER` kept as a table, `out`, ending in .jsonl, .csv or .parquet.
+
+    Its columns are `time`, `id` and `n` of the request, the run's inputs, `TASK.said` and what else was answered; with
+    labels added it can be trained on. `since` and `until` are times in UTC, `2026-05-31` or longer.
+    """
+    return write_log_table(folder, out, since=since, until=until)
 
 
 def chat(model: str, *, temperature: float | None = None, top_p: float | None = None, max_tokens: int | None = None,

@@ -12,13 +12,17 @@ from typing import Any
 
 from polymodal import __version__
 from polymodal.core.errors import Stopped, UserError
+from polymodal.serve.http.flags import add_flags as add_serve_flags
+from polymodal.serve.index.flags import add_index_flags, add_search_flags
 
 EPILOG = "Start with `polymodal demo`, or on rows of your own: `polymodal train TABLE --target COLUMN --out RUN`."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 our fault, 2 the user's mistake, 130 stopped by Ctrl-C with the work saved."""
+    """Exit codes: 0 done, 1 our fault, 2 the user's mistake, 3 drift (`drift --fail-on-drift`), 130 stopped by Ctrl-C
+    with the work saved."""
     options = parser().parse_args(arguments)
+    options.words = sys.argv[1:] if arguments is None else [str(word) for word in arguments]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall a shared machine
     try:
         from polymodal import commands
@@ -114,6 +118,19 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", help="write an HTML report to this folder")
     evaluate.add_argument("--abstain", type=float, metavar="LEVEL", help="also measure `predict --abstain LEVEL`")
     evaluate.add_argument("--clip", metavar="MODEL", help="also judge sentences beside their pictures by this model")
+    evaluate.add_argument("--against", metavar="RUN2", help="is RUN better than RUN2: paired tests on the same rows")
+    evaluate.add_argument("--cluster", metavar="COLUMN", help="with --against: rows of equal value hang together")
+
+    drift = command("drift", "whether a table's rows are still like those of the training, and what changed")
+    _run_and_table(drift)
+    drift.add_argument("--against", metavar="TABLE", help="compare with this table instead of the training's rows")
+    drift.add_argument("--rows", type=int, metavar="N", help="look at so many rows, by lot (4000)")
+    drift.add_argument("--level", type=float, default=0.05, metavar="Q", help="of false alarms among the alarms (0.05)")
+    drift.add_argument("--report", metavar="DIR", help="write an HTML report to this folder")
+    drift.add_argument("--json", action="store_true", help="print one JSON object")
+    drift.add_argument("--fail-on-drift", action="store_true", help="exit with code 3 when rows have drifted")
+
+    _zero_shot(evaluate).add_argument("--target", metavar="COLUMN", help="with the classes of the rows")
 
     predict = command("predict", "one answer per row, in order")
     _run_and_table(predict)
@@ -124,8 +141,38 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--sets", type=float, metavar="LEVEL", help=sets)
     abstain = "answer only rows sure enough that this share of the answers is right (0.95)"
     predict.add_argument("--abstain", type=float, metavar="LEVEL", help=abstain)
+    predict.add_argument("--reasons", action="store_true", help="add why: each input withheld, where the model looked")
     predict.add_argument("--respond", action="append", default=[], metavar="OPTION=VALUE",
                          help="how to say sentences: search=beam, beams=5, top_p=0.9, … (repeatable)")  # fmt: skip
+
+    _zero_shot(predict)
+
+    histories = command("histories", "from who took what and when to the table that `recommend` learns from")
+    histories.add_argument("interactions", help="a table: which user took which item at which time")
+    histories.add_argument("items", help="a table: what each item shows, a row for each")
+    histories.add_argument("--out", required=True, help="a file ending in .csv, .jsonl or .parquet")
+    _takes(histories)
+    histories.add_argument("--keep", type=int, default=8, metavar="N", help="earlier items in a row (8)")
+    histories.add_argument("--least", type=int, default=0, metavar="N", help="leave out rows with fewer of them (0)")
+    begin = "the latest share of the rows, or the time from which on they are held out (0.1)"
+    histories.add_argument("--valid", default="0.1", metavar="SHARE|TIME", help=begin)
+    histories.add_argument("--test", default="0.1", metavar="SHARE|TIME", help=begin)
+    histories.add_argument("--skip-unknown", action="store_true", help="pass over items that are not in ITEMS")
+
+    recommend = command("recommend", "the items that each user may want next, by a run with the task `recommend`")
+    recommend.add_argument("run", help="the run folder")
+    recommend.add_argument("--history", required=True, metavar="TABLE",
+                           help="interactions, or rows as `polymodal histories` makes them")  # fmt: skip
+    recommend.add_argument("--items", metavar="TABLE", help="what can be recommended, with a column of names")
+    recommend.add_argument("--index", metavar="INDEX", help="the same, as an index of the run's space `item`")
+    recommend.add_argument("-k", type=int, default=10, help="items for each user (10)")
+    _takes(recommend)
+    recommend.add_argument("--again", action="store_true", help="also what a user had")
+    recommend.add_argument("--out", metavar="FILE", help="write .csv, .jsonl or .parquet instead of printing")
+    recommend.add_argument("--json", action="store_true", help="print a JSON object for each")
+    recommend.add_argument("--trust", action="store_true",
+                           help="allow parts named by a dotted path (their code is run)")  # fmt: skip
+    recommend.add_argument("--quiet", action="store_true")
 
     baselines = command("baselines", "simple models on the training rows of a spec, measured on its test rows")
     baselines.add_argument("spec", help="YAML file")
@@ -166,10 +213,42 @@ def parser() -> argparse.ArgumentParser:
     chat.add_argument("--seed", type=int, default=0, help="of the lot (0)")
     chat.add_argument("--trust", action="store_true", help="allow parts named by a dotted path (their code is run)")
 
+    log = command("log", "what `serve --log` kept, as a table that can be labelled, compared and learned from")
+    log.add_argument("folder", metavar="FOLDER", help="the folder of the log")
+    log.add_argument("--out", required=True, help="a file ending in .csv, .jsonl or .parquet")
+    log.add_argument("--since", metavar="TIME", help="from there on, in UTC: 2026-05-31, or 2026-05-31T12:00")
+    log.add_argument("--until", metavar="TIME", help="before this time")
+
+    index = command("index", "put a table's rows into an index that can be searched; add, replace, take out")
+    add_index_flags(index)
+
+    search = command("search", "rows of an index that are like a text, a picture, a sound, other rows, or have words")
+    add_search_flags(search)
+
+    serve = command("serve", "answer over HTTP: every task of a run, search of an index, and a page to try them")
+    add_serve_flags(serve)
+
     parts = command("parts", "every part in the catalogue, with its parameters")
     parts.add_argument("kind", nargs="?", help="reader, encoder.image, fusion, task, ...")
     parts.add_argument("--json", action="store_true", help="print one JSON object")
     return top
+
+
+def _zero_shot(command: argparse.ArgumentParser) -> Any:
+    about = "classes that nobody trained, by a run with the task `retrieve`"
+    group = command.add_argument_group("zero-shot classification", about)
+    group.add_argument("--zero-shot", metavar="FILE", help="classes: a line each, or .json, .yaml: class -> texts")
+    group.add_argument("--template", action="append", default=[], metavar="TEXT",
+                       help="what is said of a class, `a photo of a {}` (repeatable; the class alone)")  # fmt: skip
+    group.add_argument("--input", metavar="NAME", help="the input that has a class (the only one that is no text)")
+    group.add_argument("--by", metavar="NAME", help="the input that reads the texts (the only one of text)")
+    return group
+
+
+def _takes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--user", default="user", metavar="COLUMN", help="who took it (user)")
+    command.add_argument("--item", default="item", metavar="COLUMN", help="what was taken; names the items too (item)")
+    command.add_argument("--time", default="time", metavar="COLUMN", help="when: a number, or an ISO 8601 date (time)")
 
 
 def _run_and_table(command: argparse.ArgumentParser, table: str | None = None) -> None:

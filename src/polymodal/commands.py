@@ -130,15 +130,42 @@ def evaluate(options: Namespace) -> None:
             raise UserError(flag, "goes with --leave-out", given=given, advice="--leave-out COLUMN")
     if options.table is None:
         raise UserError("TABLE", "is needed", advice="polymodal evaluate run rows.csv")
+    if options.cluster and not options.against:
+        raise UserError("--cluster", "goes with --against", given=options.cluster, advice="--against RUN2")
+    if options.zero_shot:
+        return _zero_shot(options)
+    rival = load(options.against, trust=options.trust) if options.against else None
     found = load(options.run, trust=options.trust).evaluate(
         options.table, withheld=not options.no_withheld, abstain=options.abstain, clip=options.clip,
-        quiet=options.quiet,
+        against=rival, cluster=options.cluster, quiet=options.quiet,
     )  # fmt: skip
     if options.report:
         from polymodal.work.report import write_report
 
         Path(options.report).mkdir(parents=True, exist_ok=True)
         print(f"report: {write_report(Path(options.report), {'table': found})}", file=sys.stderr)
+    plain = found.json()
+    print(_one_line(plain) if options.json else measures(plain))
+    if found.compared is not None and not options.json:
+        print(found.compared.text())
+    _warn("", plain)
+
+
+def _zero_shot(options: Namespace) -> None:
+    """`predict` or `evaluate` by classes that are named here."""
+    from polymodal.api import load
+    from polymodal.work.zero_shot import read_classes
+
+    given = {"classes": read_classes(options.zero_shot), "templates": options.template or ["{}"],
+             "input": options.input, "by": options.by, "quiet": options.quiet}  # fmt: skip
+    run = load(options.run, trust=options.trust)
+    if options.command == "predict":
+        rows = run.zero_shot(options.table, out=options.out, keep=options.keep, **given)
+        print(f"{options.out}: {rows} rows", file=sys.stderr)
+        return
+    if options.target is None:
+        raise UserError("--target", "is needed: the column with the classes", advice="--target COLUMN")
+    found: Any = run.zero_shot(options.table, target=options.target, **given)
     plain = found.json()
     print(_one_line(plain) if options.json else measures(plain))
     _warn("", plain)
@@ -165,15 +192,69 @@ def _leave_out(options: Namespace) -> None:
     print(f"report: {Path(options.out) / 'report.html'}", file=sys.stderr)
 
 
+def drift(options: Namespace) -> int:
+    from polymodal.api import load
+
+    if not 0 < options.level < 1:
+        raise UserError("--level", "must lie between 0 and 1", given=options.level, advice="0.05")
+    if options.rows is not None and options.rows < 1:
+        raise UserError("--rows", "must be 1 or more", given=options.rows, advice="leave it out")
+    run = load(options.run, trust=options.trust)
+    found = run.drift(options.table, against=options.against, rows=options.rows, level=options.level,
+                      quiet=options.quiet)  # fmt: skip
+    print(_one_line(found.json()) if options.json else found.text())
+    if options.report:
+        print(f"report: {found.write(options.report)}", file=sys.stderr)
+    return 3 if options.fail_on_drift and found.drifted else 0
+
+
 def predict(options: Namespace) -> None:
     from polymodal.api import load
     from polymodal.core import spec as specs
 
+    if options.zero_shot:
+        return _zero_shot(options)
     run = load(options.run, trust=options.trust)
     rows = run.predict(options.table, out=options.out, keep=options.keep, on_bad=options.on_bad, sets=options.sets,
-                       abstain=options.abstain, respond=specs.override({}, options.respond),
+                       abstain=options.abstain, respond=specs.override({}, options.respond), reasons=options.reasons,
                        quiet=options.quiet)  # fmt: skip
     print(f"{options.out}: {rows} rows", file=sys.stderr)
+
+
+def histories(options: Namespace) -> None:
+    from polymodal import api
+
+    rows = api.histories(options.interactions, options.items, user=options.user, item=options.item, time=options.time,
+                         keep=options.keep, least=options.least, valid=_begin(options.valid), test=_begin(options.test),
+                         skip_unknown=options.skip_unknown, out=options.out)  # fmt: skip
+    print(f"{options.out}: {rows} rows", file=sys.stderr)
+
+
+def _begin(text: str) -> float | str:
+    """A share as a number; a time as it is."""
+    try:
+        share = float(text)
+    except ValueError:
+        return text
+    return share if 0 <= share < 1 else text
+
+
+def recommend(options: Namespace) -> None:
+    from polymodal.api import load
+
+    run = load(options.run, trust=options.trust)
+    found = run.recommend(options.history, options.items, index=options.index, k=options.k, user=options.user,
+                          item=options.item, time=options.time, again=options.again, out=options.out,
+                          quiet=options.quiet)  # fmt: skip
+    if isinstance(found, int):
+        print(f"{options.out}: {found} rows", file=sys.stderr)
+    else:
+        for line in found:
+            print(_one_line(line) if options.json else f"{_who(line)}\t{line['item']}\t{line['score']:.4f}")
+
+
+def _who(line: dict[str, Any]) -> str:
+    return f"row {line['row']}" if line["user"] is None else str(line["user"])
 
 
 def baselines(options: Namespace) -> None:
@@ -221,6 +302,47 @@ def chat(options: Namespace) -> None:
             raise UserError("--attach", "needs NAME=WHAT", given=one, advice="photo=cat.jpg")
         talk.attach(what, name or None)
     talk.loop()
+
+
+def log(options: Namespace) -> None:
+    from polymodal.api import log_table
+
+    told = log_table(options.folder, options.out, since=options.since, until=options.until)
+    print(f"{options.out}: {told}", file=sys.stderr)
+
+
+def index(options: Namespace) -> None:
+    from polymodal import api
+    from polymodal.serve.index import command
+
+    done = command.index(options, lambda: api.load(options.run, trust=options.trust))
+    if options.json:
+        print(_one_line(done))
+
+
+def search(options: Namespace) -> None:
+    from polymodal import api
+    from polymodal.serve.index import command
+
+    found = command.search(options, lambda folder: api.load(folder, trust=options.trust))
+    if options.json:
+        print(_one_line(found))
+
+
+def serve(options: Namespace) -> int:
+    from polymodal.serve.http.command import serve as run_server
+
+    return run_server(options, _served)
+
+
+def _served(options: Namespace) -> tuple[Any, Any]:
+    """The run, and the index where there is one."""
+    from polymodal import api
+
+    run = api.load(options.run, trust=options.trust)
+    if options.index is None:
+        return run, None
+    return run, api.open_index(options.index)
 
 
 def _names(given: list[str]) -> list[Json]:

@@ -1,0 +1,1 @@
+"""Finding and serving: the search index, the HTTP API and its page."""
