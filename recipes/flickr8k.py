@@ -62,7 +62,7 @@ def rows(data: Path, blank: str) -> list[dict[str, str]]:
     return [
         {"split": "test" if one["split"] != "train" else "valid" if name in chosen else "train",
          "picture": str(data / name), "blank": blank,
-         **dict(zip(EACH, one["en"], strict=True)),
+         **dict(zip(EACH, one["en"], strict=False)),  # a picture may have fewer
          "words": "|".join(word for word in words[name] if counts[word] >= OFTEN),
          **{language: json.dumps(one[language], ensure_ascii=False) for language in FILES}}
         for name, one in said.items()

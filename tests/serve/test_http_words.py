@@ -172,13 +172,15 @@ def test_a_chat_is_streamed(client: TestClient, photo: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a.png", "https://x.example/a.png", "file:///etc/passwd",
-                                 "/etc/passwd", "data:text/plain,abc", "data:image/png;base64,?"])  # fmt: skip
+                                 "/etc/passwd", "data:text/plain,abc", "data:image/png;base64,?",
+                                 "http://x.example/;base64,AAAA"])  # fmt: skip
 def test_only_data_urls_are_taken(client: TestClient, url: str) -> None:
     parts = [{"type": "image_url", "image_url": {"url": url}}]
     body = {"model": "speaker", "messages": [{"role": "user", "content": parts}]}
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 422
     assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert answer.json()["error"]["where"].startswith("messages.image_url")
 
 
 def test_what_a_chat_cannot_do_is_said(client: TestClient, photo: str) -> None:

@@ -13,6 +13,7 @@ PLACE = Path(__file__).parents[2] / "benchmarks" / "serving.py"
 
 @pytest.fixture(scope="module")
 def benchmark() -> Any:
+    pytest.importorskip("litserve")
     spec = importlib.util.spec_from_file_location("serving_benchmark", PLACE)
     assert spec is not None
     assert spec.loader is not None
