@@ -121,7 +121,7 @@ class Asking:
     def _search(self, queries: Query | Sequence[Query] = (), *, k: int = 10, where: str | None = None,
                 words: str | None = None, like: Sequence[str] = (), unlike: Sequence[str] = (),
                 offset: int = 0) -> Steps[list[Hit]]:  # fmt: skip
-        """The nearest rows of the index; see `docs/index.md` for filters and words."""
+        """The nearest rows of the index; see `docs/search.md` for filters and words."""
         asked = [queries] if isinstance(queries, Query) else queries
         listed = [{"input": q.input, "value": cell(q.value), "weight": float(q.weight)} for q in asked]
         body = given(where=where, words=words, like=list(like) or None, unlike=list(unlike) or None)
