@@ -19,16 +19,15 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -113,17 +112,14 @@ def start(folder: Path, work: str, *words: str) -> subprocess.Popen:
 
 def watched(process: subprocess.Popen) -> dict[str, float]:
     """Wait for its end: seconds, and the most memory of its own that was seen (mapped files are not counted)."""
-    began, peak = time.monotonic(), 0
+    began, peak = time.monotonic(), 0.0
     while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = max(peak, int(status.split("RssAnon:")[1].split()[0]))
-        except (OSError, IndexError):
-            pass
+        with suppress(OSError, IndexError):
+            peak = max(peak, own_memory(process.pid))
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{process.args} ended with {process.returncode}")
-    return {"seconds": time.monotonic() - began, "peak_mb": peak * 1024 / 1e6}
+    return {"seconds": time.monotonic() - began, "peak_mb": peak}
 
 
 def size_of(folder: Path) -> dict[str, float]:
@@ -150,7 +146,7 @@ def search(folder: Path, out: str) -> None:
     found: dict[str, Any] = {"open_seconds": time.perf_counter() - began}
     for query in queries[:200]:
         index.search(query, k=K)
-    found["memory_mb"] = psutil.Process().memory_full_info().uss / 1e6
+    found["memory_mb"] = own_memory()
     whole = np.ascontiguousarray(np.load(folder / "vectors.npy", mmap_mode="r")[: len(index)])
     best = truth(whole, queries)
     found["recall"] = recall(best, [[h.id for h in index.search(q, k=K)] for q in queries])
@@ -159,6 +155,11 @@ def search(folder: Path, out: str) -> None:
     found["rounds"] = rounds(index, whole, queries)
     found["filters"] = {where: filtered(index, queries, where) for where in FILTERS}
     print(json.dumps(found))
+
+
+def own_memory(process: int | str = "self") -> float:
+    """MB, without the files that are mapped."""
+    return int(Path(f"/proc/{process}/status").read_text().split("RssAnon:")[1].split()[0]) * 1024 / 1e6
 
 
 def truth(whole: np.ndarray, queries: np.ndarray) -> list[list[str]]:
@@ -227,42 +228,45 @@ def filtered(index: Any, queries: np.ndarray, where: str) -> dict[str, float]:
 
 
 def kills(folder: Path, rows: int, wanted: int, seed: int) -> dict[str, Any]:
-    """Build, then bring up to date, killed half of the times each; then read everything back."""
-    out, draw, moments = folder / "killed", np.random.default_rng(seed), []
+    """Build, bring up to date, and back again, until there were enough kills; read everything back each time."""
+    out, draw, moments, done, turn = folder / "killed", np.random.default_rng(seed), [], 0, 0
     shutil.rmtree(out, ignore_errors=True)
-    for phase, table in enumerate(("rows.parquet", "later.parquet")):
-        half, steps = wanted // 2, rows if phase == 0 else int((CHANGED + GONE) * rows)
-        for kill in range(half):
+    while done < wanted:
+        phase, table = ("build", "update")[turn > 0], ("rows.parquet", "later.parquet")[turn % 2]
+        quota = wanted // 2 if turn == 0 else wanted - done
+        steps = rows if turn == 0 else int((CHANGED + GONE) * rows)
+        for kill in range(quota):
             process = start(folder, "build", table, "killed")
-            aim = draw.uniform(0, 2 * steps / half) if kill < half - 2 else np.inf  # the last two: when rows are done
-            moments.append({"phase": ("build", "update")[phase], **killed(process, out, aim, draw)})
+            aim = draw.uniform(0, 2 * steps / quota) if kill < quota - 2 else np.inf  # the last two: when rows are done
+            moment = killed(process, out, aim, draw)
+            if moment is None:
+                break
+            done += 1
+            moments.append({"phase": phase, **moment})
             print(moments[-1], file=sys.stderr, flush=True)
         process = start(folder, "build", table, "killed")
         told = json.loads(process.communicate()[0] or "{}")
         assert process.returncode == 0, process.returncode
-        moments.append({"phase": ("build", "update")[phase], "finished": told})
-        wrong = compared(folder, table, out)
-        moments[-1]["wrong"] = wrong
+        moments.append({"phase": phase, "finished": told, "wrong": compared(folder, table, out)})
         print(moments[-1], file=sys.stderr, flush=True)
+        turn += 1
     wrong = [m["wrong"] for m in moments if "wrong" in m]
-    return {"moments": moments, "kills": sum("after" in m and not m["ended"] for m in moments),
+    return {"moments": moments, "kills": done, "compared": len(wrong),
             "wrong": {k: sum(one[k] for one in wrong) for k in wrong[0]}}  # fmt: skip
 
 
-def killed(process: subprocess.Popen, out: Path, aim: float, draw: np.random.Generator) -> dict[str, Any]:
-    """Kill it after about `aim` more rows than there were, at any point of a commit; or when all rows are written and
-    only what makes searching fast is left to be done."""
+def killed(process: subprocess.Popen, out: Path, aim: float, draw: np.random.Generator) -> dict[str, Any] | None:
+    """Kill it after about `aim` more rows than there were, at any point of a commit; or, when all rows are written,
+    while it makes searching fast. None where it came to its end."""
     began, first = time.monotonic(), written(out)
-    while process.poll() is None and written(out) - first < aim:
-        done = Path(f"/proc/{process.pid}/stat").exists() and aim == np.inf and quiet(out, began)
-        if done:
-            break
+    while process.poll() is None and written(out) - first < aim and not (aim == np.inf and quiet(out, began)):
         time.sleep(0.01)
-    time.sleep(float(draw.uniform(0, 0.5 if aim < np.inf else 8.0)))
-    ended = process.poll() is not None
-    process.send_signal(signal.SIGKILL) if not ended else None
+    time.sleep(float(draw.uniform(0, 0.5 if aim < np.inf else 3.0)))
+    if process.poll() is not None:
+        return None
+    process.kill()
     process.wait()
-    return {"after": round(time.monotonic() - began, 2), "written": written(out) - first, "ended": ended}
+    return {"after": round(time.monotonic() - began, 2), "written": written(out) - first}
 
 
 def written(out: Path) -> int:
@@ -274,9 +278,9 @@ def written(out: Path) -> int:
 
 
 def quiet(out: Path, began: float) -> bool:
-    """Whether nothing was committed for three seconds."""
+    """Whether nothing was committed for a second, and it has begun to work."""
     try:
-        return time.time() - (out / "index.json").stat().st_mtime > 3 and time.monotonic() - began > 15
+        return time.time() - (out / "index.json").stat().st_mtime > 1 and time.monotonic() - began > 12
     except OSError:
         return False
 
@@ -420,10 +424,11 @@ def _search(s: dict[str, Any]) -> list[str]:
 
 
 def _kills(k: dict[str, Any]) -> list[str]:
+    wrong = ", ".join(f"{name} {n}" for name, n in k["wrong"].items())
     lines = ["## Killed", "",
              f"Killed by SIGKILL {k['kills']} times while it was built and brought up to date "
-             f"({CHANGED:.0%} of the rows changed, {GONE:.0%} gone, as many new); then read back whole and compared "
-             "with the table: " + ", ".join(f"{name} {n}" for name, n in k["wrong"].items()) + ".", "",
+             f"({CHANGED:.0%} of the rows changed, {GONE:.0%} gone, as many new; and back); read back whole and "
+             f"compared with the table {k['compared']} times: {wrong}.", "",
              "| phase | killed after | rows written since the start |", "| --- | --- | --- |"]  # fmt: skip
     for m in k["moments"]:
         lines.append(f"| {m['phase']} | {m['after']} s | {m['written']:,} |" if "after" in m else

@@ -268,7 +268,7 @@ class Run:
         part, own = self._part(data), kept.load(self.folder) if against is None else None
         if against is None and own is None:
             raise RunError(str(self.folder), "keeps nothing of its training rows to compare with",
-                           advice="a run of this version, or --against the table that it was trained on")  # fmt: skip
+                           advice="a run of this version, or --against a table of rows from before")  # fmt: skip
         if own is None:
             other = self._part(against)
             own = reference(self.assembly, other, None, self.runtime)

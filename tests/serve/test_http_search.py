@@ -68,6 +68,18 @@ def test_it_finds_what_the_index_finds(client: TestClient, shop: Shop) -> None:
     assert "n/4" not in ids(answer)
 
 
+def test_what_is_compared_can_be_chosen(client: TestClient, shop: Shop) -> None:
+    body: dict[str, Any] = {"queries": [{"input": "title", "value": "小狗在沙滩上"}], "k": 16}
+
+    def asked(**more: Any) -> list[str]:
+        return ids(client.post("/v1/search", json={**body, **more}))
+
+    assert asked(space="title", exact=True)[0] == next(h.id for h in shop.index.search(
+        shop.run.embedder.query({"title": "小狗在沙滩上"})["title"][0], k=1, space="title"))  # fmt: skip
+    assert asked(space="title") != asked()
+    assert asked(space=shop.index.spaces[0]) == asked()
+
+
 def test_a_form_asks_with_files_and_texts(client: TestClient, shop: Shop) -> None:
     photo = (shop.folder / shop.rows[3]["photo"]).read_bytes()
     form = client.post("/v1/search", files={"photo": ("a.png", photo), "options": (None, '{"k": 3}')})
@@ -94,7 +106,8 @@ def test_pictures_of_hits(client: TestClient, shop: Shop) -> None:
     [{"queries": [{"input": "photo", "value": "/etc/passwd"}]},
      {"queries": [{"input": "title", "value": {"base64": ""}}]},
      {"queries": [{"input": "nope", "value": "x"}]}, {"like": ["n/99"]}, {"where": "price <"}, {"where": "nope = 1"},
-     {"k": 0}, {"k": 100_000}, {"more": 1}, {"queries": [{"input": "photo", "value": {"base64": "AAAA"}}]},
+     {"k": 0}, {"k": 100_000}, {"more": 1}, {"space": "nope"},
+     {"queries": [{"input": "photo", "value": {"base64": "AAAA"}}]},
      {"queries": [{"input": "title", "value": "x", "weight": 0}]}],
     ids=str,
 )  # fmt: skip

@@ -164,9 +164,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_an_index_of_another_format_is_refused(tmp_path: Path) -> None:
     make(tmp_path / "index", [row("a", unit(1)[0])])
     plain = json.loads((tmp_path / "index" / state.NAME).read_text())
-    (tmp_path / "index" / state.NAME).write_text(json.dumps({**plain, "format": 99}))
-    with pytest.raises(RunError, match="another format"):
-        open_index(tmp_path / "index")
+    for other in ({"format": 99}, {"state": {**plain["state"], "files": []}}, {"state": {}}, {"state": 3}):
+        (tmp_path / "index" / state.NAME).write_text(json.dumps({**plain, **other}))
+        with pytest.raises(RunError, match="another format"):
+            open_index(tmp_path / "index")
 
 
 def test_making_that_was_killed_before_it_counted_begins_again(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_the_right_answer_stands_on_the_page(
         lost = -100 * reason["colour"]["withheld"]["picture"]
         assert lost > 30
         effect = page.locator("[data-task=colour] [data-input=picture]")
+        assert effect.locator(".amount").inner_text().startswith("adds ")
         assert percent(effect.locator(".amount").inner_text()) == pytest.approx(lost, abs=1)
         drawn = effect.locator(".fill").evaluate("fill => fill.clientWidth / fill.parentNode.clientWidth")
         assert drawn == pytest.approx(lost / 100, abs=0.02)

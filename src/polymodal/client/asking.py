@@ -120,11 +120,12 @@ class Asking:
 
     def _search(self, queries: Query | Sequence[Query] = (), *, k: int = 10, where: str | None = None,
                 words: str | None = None, like: Sequence[str] = (), unlike: Sequence[str] = (),
-                offset: int = 0) -> Steps[list[Hit]]:  # fmt: skip
+                offset: int = 0, space: str | None = None, exact: bool = False) -> Steps[list[Hit]]:  # fmt: skip
         """The nearest rows of the index; see `docs/search.md` for filters and words."""
         asked = [queries] if isinstance(queries, Query) else queries
         listed = [{"input": q.input, "value": cell(q.value), "weight": float(q.weight)} for q in asked]
-        body = given(where=where, words=words, like=list(like) or None, unlike=list(unlike) or None)
+        body = given(where=where, words=words, like=list(like) or None, unlike=list(unlike) or None,
+                     space=space, exact=exact or None)  # fmt: skip
         found = yield from self._json(Ask("POST", "/v1/search", {"queries": listed, "k": k, "offset": offset, **body}))
         return [Hit(h["id"], h["score"], h["row"], list(h.get("pictures", {}))) for h in found["hits"]]
 

@@ -164,7 +164,7 @@ class Endpoints:
 
         found = self.service.searcher.search(
             [Query(*one) for one in queries], k=asked.k, where=asked.where, words=asked.words, like=asked.like,
-            unlike=asked.unlike, offset=asked.offset,
+            unlike=asked.unlike, offset=asked.offset, exact=asked.exact, space=asked.space,
         )  # fmt: skip
         shown = self.service.about_index()["pictures"]
         return [{"id": hit.id, "score": float(hit.score), "row": hit.row,

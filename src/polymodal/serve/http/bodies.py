@@ -155,6 +155,8 @@ def searching(settings: ServeSettings, slots: Mapping[str, Slot]) -> type[Strict
         "like": (few, Field([], description="ids of rows to come near to.")),
         "unlike": (few, Field([], description="ids of rows to keep away from.")),
         "offset": (Annotated[int, Field(ge=0, le=10_000), INTEGRAL], 0),
+        "space": (Short | None, Field(None, description="What of the rows is compared; the index's first when null.")),
+        "exact": (bool, Field(False, description="Compare with every row.")),
     }
     return create_model("Search", __base__=Strict, **made)
 

@@ -19,7 +19,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from polymodal.core.errors import UserError, suggest
 
@@ -36,6 +41,15 @@ TOKEN = re.compile(r"""
   | (?P<word>[^\W\d][\w.]*)
 """, re.X)  # fmt: skip
 SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+COMPUTED = {
+    "=": "equal",
+    "in": "equal",
+    "!=": "not_equal",
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
+}  # fmt: skip  what pyarrow calls them
 KEYWORDS = ("and", "or", "not", "in", "between", "is", "missing", "null", "true", "false")
 EXAMPLE = "price < 50 and brand = 'x'"
 Value = str | int | float | bool
@@ -128,16 +142,16 @@ class _Parser:
             values = self._list(column)
             return self._there(column, Not(Is(column, "in", values))) if turned else Is(column, "in", values)
         if self._take("between"):
-            low = self._value(column, ordered=True)
+            low = self._value(column, ">=")
             self._need("and")
-            found = All((Is(column, ">=", (low,)), Is(column, "<=", (self._value(column, ordered=True),))))
+            found = All((Is(column, ">=", (low,)), Is(column, "<=", (self._value(column, "<="),))))
             return self._there(column, Not(found)) if turned else found
         token = self._peek()
         if turned or token is None or token.text not in SIGNS:
             raise self._error(f"says nothing of {column!r}", EXAMPLE)
         self.next += 1
         sign = SIGNS[token.text]
-        return Is(column, sign, (self._value(column, ordered=sign in ("<", "<=", ">", ">=")),))
+        return Is(column, sign, (self._value(column, sign),))
 
     def _there(self, column: str, inner: Filter) -> Filter:
         return All((Not(Is(column, "missing")), inner))
@@ -163,7 +177,7 @@ class _Parser:
             raise UserError(WHERE, f"has more than {MOST} values in a list", advice="a shorter list")
         return tuple(values)
 
-    def _value(self, column: str, ordered: bool = False) -> Value:
+    def _value(self, column: str, sign: str = "=") -> Value:
         """The value that stands here, as the column has them. Raises UserError where it is of another type."""
         token, kind = self._peek(), self.columns[column]
         if token is None:
@@ -172,12 +186,13 @@ class _Parser:
         value = _value(token)
         right = isinstance(value, str) if kind == "text" else isinstance(value, bool) if kind == "boolean" else (
             kind in KINDS and isinstance(value, int | float) and not isinstance(value, bool))  # fmt: skip
-        if value is None or not right or (ordered and kind == "boolean"):
+        whole = kind != "integer" or sign[0] in "<>" or not isinstance(value, float) or value.is_integer()
+        if value is None or not right or not whole or (sign[0] in "<>" and kind == "boolean"):
             self.next -= 1
             wants = {"text": f"{column} = 'text'", "boolean": f"{column} = true", "integer": f"{column} < 50",
                      "number": f"{column} < 50"}.get(kind, f"{column} is missing")  # fmt: skip
             raise self._error(f"the column {column!r} holds {_spoken(kind)}", wants)
-        return value
+        return float(value) if kind == "number" else _whole(value, sign) if isinstance(value, float) else value
 
     def _peek(self) -> _Token | None:
         return self.tokens[self.next] if self.next < len(self.tokens) else None
@@ -223,12 +238,18 @@ def _value(token: _Token) -> Value | None:
 
 
 def _number(text: str) -> int | float:
-    if text.lstrip("+-").isdigit() and len(text) <= 19:
+    if text.lstrip("+-").isdigit() and len(text) < 19:
         return int(text)
     value = float(text)
     if not math.isfinite(value):
         raise UserError(WHERE, "is no number that can be compared", given=text, advice="a smaller one")
     return value
+
+
+def _whole(value: float, sign: str) -> int:
+    """The whole number by which whole numbers are compared as by `value`: n < 0.5 is n < 1."""
+    found = math.ceil(value) if sign in ("<", ">=") else math.floor(value)
+    return min(max(found, -(1 << 63)), (1 << 63) - 1)
 
 
 def _spoken(kind: str) -> str:
@@ -266,6 +287,25 @@ def sql(wanted: Filter, stored: Mapping[str, str]) -> str:
     values = [literal(value) for value in wanted.values]
     test = f"{column} IN ({', '.join(values)})" if wanted.sign == "in" else f"{column} {wanted.sign} {values[0]}"
     return f"({column} IS NOT NULL AND {test})"
+
+
+def mask(wanted: Filter, table: pa.Table, stored: Mapping[str, str]) -> Any:
+    """Which rows of an Arrow table pass, as an array of numpy; its columns are those `stored`."""
+    return np.asarray(_mask(wanted, table, stored).to_numpy(zero_copy_only=False), bool)
+
+
+def _mask(wanted: Filter, table: pa.Table, stored: Mapping[str, str]) -> Any:
+    compute: Any = pc
+    if isinstance(wanted, Not):
+        return compute.invert(_mask(wanted.inner, table, stored))
+    if isinstance(wanted, All | Any_):
+        join = compute.and_ if isinstance(wanted, All) else compute.or_
+        return reduce(join, (_mask(part, table, stored) for part in wanted.parts))
+    column = table[stored[wanted.column]].combine_chunks()
+    if wanted.sign == "missing":
+        return compute.is_null(column)
+    tests = (getattr(compute, COMPUTED[wanted.sign])(column, pa.scalar(value)) for value in wanted.values)
+    return compute.fill_null(reduce(compute.or_, tests), False)
 
 
 def literal(value: Value) -> str:

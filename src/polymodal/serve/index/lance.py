@@ -37,6 +37,9 @@ FOR_EVER = timedelta(days=36_500)
 ROUNDS = 4  # of joining
 TRIES = 5  # of reading while another process writes
 WASTED = 0.5  # share of numbers that no row has any more, beyond which all are given anew
+CARDS = 128 << 20  # bytes of kept columns, up to which they are held in memory
+SAMPLE = 1000  # rows by which their size is told
+FILTERS = 16  # filters whose rows are remembered
 INDEXED = 20_000  # rows from which on ids and words have an index
 TYPES: dict[str, pa.DataType] = {
     "text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "json": pa.string(),
@@ -54,6 +57,8 @@ class Snapshot(NamedTuple):
     alive: list[Bool[np.ndarray, " serial"]]  # by space, which rows have a vector
     vectors: list[Any]  # by space, [serial, E]
     near: dict[int, Near]
+    cards: pa.Table | None  # ids and kept columns in the order of `numbers`, where they are small
+    passed: dict[Filter, Bool[np.ndarray, " serial"]]  # which rows pass the filters that were asked for lately
 
 
 class LancePlace:
@@ -144,7 +149,16 @@ class LancePlace:
             except RunError:
                 continue  # exact search needs none
         self._opened = {one.made.file: one for one in opened.values()}
-        return Snapshot(now, table, offsets, numbers, alive, vectors, opened)
+        return Snapshot(now, table, offsets, numbers, alive, vectors, opened, self._cards(table, numbers), {})
+
+    def _cards(self, table: Any, numbers: np.ndarray) -> pa.Table | None:
+        """Ids and kept columns in the order of `numbers`; None where they are large."""
+        wanted = ["_n", "_id", *self.stored.values()]
+        some = table.search().select(wanted).limit(SAMPLE).to_arrow()
+        if some.nbytes * len(numbers) > CARDS * max(1, len(some)):
+            return None
+        found = table.search().select(wanted).to_arrow().combine_chunks()
+        return found if np.array_equal(found["_n"].to_numpy(), numbers) else None
 
     def _table(self, version: int | None = None) -> Any:
         return _connect(self.folder).open_table("rows", version=version)
@@ -175,9 +189,7 @@ class LancePlace:
         def read(held: Snapshot) -> list[Found]:
             allowed = held.alive[space]
             if wanted is not None:
-                passing = np.zeros_like(allowed)
-                passing[self._passing(held, wanted)] = True
-                allowed = allowed & passing
+                allowed = allowed & self._passing(held, wanted)
             query, made = np.asarray(vector, np.float32), held.near.get(space)
             if exact or made is None:
                 numbers, scores = near.exact(held.vectors[space], query, allowed, k)
@@ -187,9 +199,20 @@ class LancePlace:
 
         return self._reading(read)
 
-    def _passing(self, held: Snapshot, wanted: Filter) -> np.ndarray:
-        where = filters.sql(wanted, self.stored)
-        return held.table.search().where(where).select(["_n"]).to_arrow()["_n"].to_numpy()
+    def _passing(self, held: Snapshot, wanted: Filter) -> Bool[np.ndarray, " serial"]:
+        """By number, which rows pass."""
+        found = held.passed.get(wanted)
+        if found is None:
+            found = np.zeros(held.state.serial, bool)
+            if held.cards is not None:
+                found[held.numbers[filters.mask(wanted, held.cards, self.stored)]] = True
+            else:
+                where = filters.sql(wanted, self.stored)
+                found[held.table.search().where(where).select(["_n"]).to_arrow()["_n"].to_numpy()] = True
+            if len(held.passed) >= FILTERS:
+                held.passed.clear()
+            held.passed[wanted] = found
+        return found
 
     def worded(self, words: list[str], k: int, wanted: Filter | None) -> list[Found]:
         """By BM25 (Robertson and Zaragoza 2009), as LanceDB's full-text index has it. See `Place`."""
@@ -210,7 +233,7 @@ class LancePlace:
         """See `Place`."""
 
         def read(held: Snapshot) -> list[Key]:
-            numbers = held.numbers if wanted is None else self._passing(held, wanted)
+            numbers = held.numbers if wanted is None else np.flatnonzero(self._passing(held, wanted))
             return np.sort(numbers)[:k].tolist()
 
         return self._reading(read)
@@ -232,7 +255,7 @@ class LancePlace:
         columns = list(self.stored.values())
 
         def read(held: Snapshot) -> list[tuple[str, dict[str, Json]]]:
-            found = self._take(held, keys, ["_id", *columns])
+            found = self._card(held, keys) if held.cards is not None else self._take(held, keys, ["_id", *columns])
             return [(row["_id"], {name: _shown(row[c], self.columns[name]) for name, c in self.stored.items()})
                     for row in found.to_pylist()]  # fmt: skip
 
@@ -247,14 +270,24 @@ class LancePlace:
         """See `Place`."""
         return self._reading(lambda held: self._take(held, [key], [f"p{picture}"])[0][0].as_py())
 
+    def _card(self, held: Snapshot, keys: Sequence[Key]) -> pa.Table:
+        """Ids and kept columns of the rows of these numbers."""
+        assert held.cards is not None
+        return held.cards.take(pa.array(self._places(held, keys)))
+
+    def _places(self, held: Snapshot, keys: Sequence[Key]) -> np.ndarray:
+        """Where the rows of these numbers are in the table. Raises Gone."""
+        numbers = np.array(keys, np.int64)
+        if (numbers >= len(held.offsets)).any() or (held.offsets[numbers] < 0).any():
+            raise Gone
+        return held.offsets[numbers]
+
     def _take(self, held: Snapshot, keys: Sequence[Key], columns: list[str]) -> pa.Table:
         """Columns of the rows of these numbers, in their order."""
         numbers = np.array(keys, np.int64)
         if not len(numbers):
             return pa.table({name: pa.array([], pa.string()) for name in columns})
-        if (numbers >= len(held.offsets)).any() or (held.offsets[numbers] < 0).any():
-            raise Gone
-        found = held.table.take_offsets(held.offsets[numbers].tolist()).select([*columns, "_n"]).to_arrow()
+        found = held.table.take_offsets(self._places(held, keys).tolist()).select([*columns, "_n"]).to_arrow()
         order = {number: at for at, number in enumerate(found["_n"].to_pylist())}
         return found.take([order[number] for number in numbers.tolist()])
 

@@ -55,7 +55,7 @@ def exact(vectors: Any, query: Float[np.ndarray, " E"], allowed: Bool[np.ndarray
           begin: int = 0) -> Best:  # fmt: skip
     """The `k` rows, from number `begin` on, of largest dot product among those allowed."""
     size = len(allowed)
-    if allowed[begin:].sum() * 20 < size - begin:
+    if np.count_nonzero(allowed[begin:]) * 20 < size - begin:
         return among(vectors, query, begin + np.flatnonzero(allowed[begin:]), k)
     best: Best = (np.zeros(0, np.int64), np.zeros(0, np.float32))
     for start in range(begin, size, AT_ONCE):
@@ -112,10 +112,10 @@ class Near:
     def search(self, vectors: Any, query: Float[np.ndarray, " E"], allowed: Bool[np.ndarray, " n"],
                k: int) -> Best:  # fmt: skip
         """About the `k` allowed rows of largest dot product; those that are not in the index are compared exactly."""
-        upto, passing = self.made.upto, int(allowed.sum())
+        upto, passing = self.made.upto, np.count_nonzero(allowed)
         if passing <= max(FEW, k):
             return among(vectors, query, np.flatnonzero(allowed), k)
-        share = max(1, int(allowed[:upto].sum())) / max(1, self.index.ntotal)
+        share = max(1, np.count_nonzero(allowed[:upto])) / max(1, self.index.ntotal)
         depth = math.ceil(self.made.depth * max(1.0, k / SOUGHT) / share)
         probes = math.ceil(self.made.probes / math.sqrt(share))
         tail = exact(vectors, query, allowed, k, upto)

@@ -40,10 +40,11 @@ def load(folder: Path) -> tuple[dict[str, Json], State]:
     plain = read_json(folder / NAME)
     if not isinstance(plain, dict) or not isinstance(plain.get("about"), dict) or "state" not in plain:
         raise RunError(str(folder / NAME), "does not describe an index", advice="take a copy of the index")
-    if plain.get("format") != FORMAT:
+    own = plain["state"] if plain.get("format") == FORMAT else None
+    if not isinstance(own, dict) or not set(own) <= set(State._fields) or "version" not in own:
         raise RunError(str(folder), "the index has another format", given=plain.get("format"),
                        advice="the version of polymodal that wrote it, or index the table anew")  # fmt: skip
-    return plain["about"], State(**plain["state"])
+    return plain["about"], State(**own)
 
 
 def save(folder: Path, about: dict[str, Json], state: State) -> None:
