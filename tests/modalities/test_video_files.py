@@ -19,6 +19,7 @@ from polymodal.modalities.image.read import ImageReader
 from polymodal.modalities.video import container, seek
 from polymodal.modalities.video.frames import opened
 from polymodal.modalities.video.read import VideoReader
+from polymodal.serve.http import ServeSettings, guard
 
 LONG, WIDE, HIGH = 60, 64, 48
 FILMS = {
@@ -199,6 +200,14 @@ def test_limits(content: bytes) -> None:
     with pytest.raises(BadCell, match="48 pixels, more than max_pixels 3071"):
         reader(max_pixels=3071).decode(content)
     assert len(reader(max_frames=20, max_pixels=3072).decode(content)["frames"]) == 7
+    with opened(content, 20, 3072) as clip:
+        lasts = float(clip.edges[-1] - clip.edges[0])
+    for longest, refused in ((0.9 * lasts, True), (1.1 * lasts, False)):
+        served = guard.limited(reader(), ServeSettings(seconds=longest))
+        found = served.decode_all([content])[0]
+        assert isinstance(found, BadCell) == refused
+        assert not refused or "seconds, more than" in str(found)
+    assert len(reader().decode(content)["frames"]) == 7
 
 
 def test_huge_frames_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ def test_sizes_are_limited(serving: Callable[..., TestClient], trained: Trained)
         "/v1/predict", json={"rows": [{"sound": row["sound"]}]}), client.post(
         "/v1/predict", json={"rows": [{"photo": packed(huge_png(3000))}]})  # fmt: skip
     assert photo.json()["rows"][0]["error"] == "photo: 20 x 20 pixels, more than max_pixels 300"
-    assert sound.json()["rows"][0]["error"] == "sound: 0 seconds, more than 0"
+    assert sound.json()["rows"][0]["error"] == "sound: 0.1 seconds, more than 0.1"
     assert huge.json()["rows"][0]["error"] == "photo: 3000 x 3000 pixels, more than max_pixels 300"
     assert client.app.state.service.run.assembly is not polymodal.load(trained.run).assembly  # type: ignore[attr-defined]
 

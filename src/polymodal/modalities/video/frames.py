@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,14 +20,17 @@ COLOURS = (1, 3, 4)
 
 
 @contextmanager
-def opened(cell: object, max_frames: int, max_pixels: int) -> Iterator[Clip]:
-    """The clip of a cell, for as long as the block lasts. Raises BadCell.
+def opened(cell: object, max_frames: int, max_pixels: int, longest: float = math.inf) -> Iterator[Clip]:
+    """The clip of a cell, for as long as the block lasts. Raises BadCell, also for one of more than `longest` seconds.
 
     A cell is the bytes of a file (a video; an animated GIF, WebP or PNG; a still picture), several pictures after each
     other (bytes of files, PIL pictures, arrays), an array [T, H, W], [T, H, W, C] or [T, C, H, W], or one picture.
     """
     if isinstance(cell, bytes):
         with _file(cell, max_frames, max_pixels) as clip:
+            lasts = float(clip.edges[-1] - clip.edges[0])
+            if clip.clock and lasts > longest:
+                raise BadCell(f"{lasts:.1f} seconds, more than {longest:.1f}")
             yield _checked(clip, max_frames)
     elif isinstance(cell, np.ndarray):
         yield _checked(_listed(list(_pictures(cell))), max_frames)

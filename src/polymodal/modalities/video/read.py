@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Annotated, Any, ClassVar, Literal
@@ -77,6 +78,7 @@ class VideoReader:
             max_pixels=max_pixels, augment=augment,
         )  # fmt: skip
         self.frames, self.fps, self.max_frames, self.max_pixels = frames, fps, max_frames, max_pixels
+        self.longest = math.inf  # seconds; a server sets it
         self.vary = Vary(jitter=jitter, trim=trim, reverse=reverse)
         self.archive = None if array is None else Archive(array, key, offsets)
         for name, value in (("key", key), ("offsets", offsets)):
@@ -103,7 +105,7 @@ class VideoReader:
     def _some(self, cells: Iterable[object]) -> Iterator[Any]:
         for cell in cells:
             try:
-                with opened(cell, self.max_frames, self.max_pixels) as clip:
+                with opened(cell, self.max_frames, self.max_pixels, self.longest) as clip:
                     yield from clip.take(np.unique(choose(clip, FITTED_FRAMES)))
             except BadCell:
                 continue
@@ -115,7 +117,7 @@ class VideoReader:
     def decode(self, cell: object) -> Sample:
         """The frames, resized; three times as many as are used when `jitter` or `trim` choose. Raises BadCell."""
         room = self.vary.room
-        with opened(cell, self.max_frames, self.max_pixels) as clip:
+        with opened(cell, self.max_frames, self.max_pixels, self.longest) as clip:
             wanted = choose(clip, self.frames * room, None if self.fps is None else self.fps * room)
             numbers, places = np.unique(wanted, return_inverse=True)
             pixels = [self._read(p, int(n)) for n, p in zip(numbers, clip.take(numbers), strict=True)]
@@ -179,7 +181,7 @@ class VideoReader:
 
     def show(self, cell: object) -> Json:
         """Up to eight frames, evenly over time, on one sheet: base64 of a JPEG."""
-        with opened(cell, self.max_frames, self.max_pixels) as clip:
+        with opened(cell, self.max_frames, self.max_pixels, self.longest) as clip:
             shown = [self.picture.show(p)["data"] for p in clip.take(np.unique(choose(clip, SHOWN)))]
         frames = [Image.open(BytesIO(base64.b64decode(data))) for data in shown]
         return {"kind": "image", "data": base64.b64encode(_sheet(frames)).decode()}

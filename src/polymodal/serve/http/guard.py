@@ -20,19 +20,22 @@ WORTH = 1 << 16  # bytes of files from which on they are decoded side by side
 
 def guarded(assembly: Assembly, settings: ServeSettings, pool: Executor | None = None) -> Assembly:
     """The same assembly with readers of its own that keep to the limits; the given one stays as it was."""
-    readers = {name: _reader(reader, settings, pool) for name, reader in assembly.readers.items()}
+    readers = {name: limited(reader, settings, pool) for name, reader in assembly.readers.items()}
     return replace(assembly, readers=readers)
 
 
-def _reader(reader: Any, settings: ServeSettings, pool: Executor | None) -> Any:
+def limited(reader: Any, settings: ServeSettings, pool: Executor | None = None) -> Any:
+    """A copy of a reader that keeps to the limits."""
     made = copy.copy(reader)
     if hasattr(made, "members"):  # several readers in one
-        made.members = {name: _reader(member, settings, None) for name, member in made.members.items()}
+        made.members = {name: limited(member, settings) for name, member in made.members.items()}
     if hasattr(made, "picture"):  # which reads the frames of a clip
         made.picture = copy.copy(made.picture)
         made.picture.max_pixels = min(made.picture.max_pixels, settings.pixels)
     if hasattr(made, "max_pixels"):
         made.max_pixels = min(made.max_pixels, settings.pixels)
+    if hasattr(made, "longest"):  # of clips
+        made.longest = settings.seconds
     if getattr(made, "files", False):
         made.decode = partial(_decode, type(made).decode.__get__(made), settings.seconds)
         if not hasattr(made, "decode_all"):
@@ -64,14 +67,14 @@ def _tried(decode: Any, cell: object) -> Sample | BadCell:
 
 
 def refuse_long(cell: bytes, seconds: float) -> None:
-    """Raise BadCell for a sound or a clip that says that it lasts longer."""
+    """Raise BadCell for a sound that says that it lasts longer."""
     lasts = _seconds(cell)
     if lasts is not None and lasts > seconds:
-        raise BadCell(f"{lasts:.0f} seconds, more than {seconds:.0f}")
+        raise BadCell(f"{lasts:.1f} seconds, more than {seconds:.1f}")
 
 
 def _seconds(cell: bytes) -> float | None:
-    """How long a file says that it lasts; None for what is neither a sound nor a clip."""
+    """How long a file says that it lasts; None for what is no sound."""
     if cell[:4] in (b"RIFF", b"FORM", b"fLaC", b"OggS") or cell[:3] == b"ID3" or cell[:2] in (b"\xff\xfb", b"\xff\xf3"):
         return _sound_seconds(cell) if is_sound(cell) else None
     return None
