@@ -184,6 +184,18 @@ def test_the_reason_shows_where_it_looked(watched: Callable[..., Watched], run: 
     assert page.locator("[data-task=say] canvas").count() == 1
 
 
+def test_what_there_is_no_answer_without_is_told(watched: Callable[..., Watched], unseen: list[dict[str, str]]) -> None:
+    """How well picture and caption fit needs both."""
+    page = watched().open()
+    choose(page, unseen[0]["picture"])
+    page.fill("[data-column=caption] textarea", RED)
+    ask(page)
+    for name in ("picture", "caption"):
+        assert page.text_content(f"[data-task=find] [data-input={name}] .amount") == "no answer without it"
+    assert page.locator("[data-task=find] .withheld + .hint").count() == 0
+    page.click("#fields .picture .away")
+
+
 def test_sentences_come_piece_by_piece(watched: Callable[..., Watched], unseen: list[dict[str, str]]) -> None:
     page = watched().open()
     page.evaluate("""() => { window.heard = []; new MutationObserver(() => {

@@ -114,10 +114,15 @@ function named(input, run) {
 
 function withheld(reason, said, run) {
   const sure = reason.measure === "confidence";
-  const changes = Object.entries(reason.withheld).filter(([, change]) => change !== null);
+  const changes = Object.entries(reason.withheld);
+  const known = changes.map(([, change]) => change).filter((change) => change !== null);
   if (!changes.length) return say(make("p.quiet"), "why.nobody");
-  const most = sure ? 1 : Math.max(...changes.map(([, change]) => Math.abs(change)));
+  const most = sure ? 1 : Math.max(0, ...known.map(Math.abs));
   const lines = changes.map(([name, change]) => {
+    if (change === null) {
+      const needed = say(make("span.amount"), "why.needed");
+      return [make("dt", { textContent: named(name, run) }), make("dd", { "data-input": name }, bar(1, "main"), needed)];
+    }
     const gained = -change;
     const told = say(make("span.amount"), ...effect(gained, sure, reason.whole));
     const share = most ? Math.abs(gained) / most : 0;
@@ -128,7 +133,7 @@ function withheld(reason, said, run) {
     ];
   });
   return make("div", {}, make("dl.bars.withheld", {}, ...lines.flat()),
-    say(make("p.hint"), sure ? "why.about" : "why.value"));
+    known.length ? say(make("p.hint"), sure ? "why.about" : "why.value") : null);
 }
 
 function effect(gained, sure, whole) {
