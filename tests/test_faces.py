@@ -319,6 +319,14 @@ def test_train_on_anything_with_rows(trained: Trained, tmp_path: Path) -> None:
     assert len(found) == 1
 
 
+def test_rows_in_memory_begin_their_paths_where_the_spec_says(trained: Trained, tmp_path: Path) -> None:
+    spec = {"data": {"root": str(trained.folder)}, "inputs": {"photo": INPUTS["photo"]}, "tasks": {"label": "classify"},
+            "train": SETTINGS}  # fmt: skip
+    rows = [{"photo": row["photo"], "label": row["label"]} for row in trained.rows]
+    run = polymodal.train(rows, spec=spec, out=tmp_path / "run", quiet=True)
+    assert len(run.predict(rows)) == len(rows)
+
+
 def test_inputs_are_guessed_and_the_guess_is_a_spec(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

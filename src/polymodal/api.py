@@ -28,7 +28,7 @@ from polymodal.data.histories import Begin, Names
 from polymodal.data.histories import histories as each_history
 from polymodal.data.ledger import Ledger
 from polymodal.data.splits import Part, cell_names
-from polymodal.data.tables import open_table
+from polymodal.data.tables import Table, open_table
 from polymodal.serve.index.build import Told, index_table
 from polymodal.serve.index.index import Index
 from polymodal.serve.index.index import open_index as open_any_index
@@ -108,14 +108,15 @@ def train(
     Raises SpecError, TableError and RunError for what the user can mend; Stopped after Ctrl-C with the work saved.
     """
     display = Display(quiet)
-    table = None if data is None else open_table(data)
     if spec is not None:
         plan = _as_spec(spec, preset)
-    elif table is None or target is None:
+        table = _opened(data, plan)
+    elif data is None or target is None:
         raise SpecError("train", "needs a spec, or a table and a target", advice='train("rows.csv", target="label")')
     else:
         if out is not None and not resume:
             refuse_used(Path(out))
+        table = open_table(data)
         found = draft(table, target, inputs=inputs, ignore=ignore, fusion=fusion, preset=preset, settings=settings)
         plan = found.spec
         if inputs is None:
@@ -414,7 +415,7 @@ def leave_out(
     rows measured together; `.against(other)` is the paired difference between two of them.
     """
     plan = _as_spec(spec)
-    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    table = _opened(data, plan)
     if isinstance(data, str | Path):
         plan = replace(plan, data=replace(plan.data, train=str(data)))
     return leave_groups_out(plan, table, column, Path(out), folds=folds, display=Display(quiet))
@@ -457,7 +458,7 @@ def baselines(
     Needs scikit-learn, `pip install "polymodal[sklearn]"`. Raises SpecError and TableError.
     """
     plan = _as_spec(spec)
-    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    table = _opened(data, plan)
     return fit_baselines(plan, table, names, settings, display=Display(quiet))
 
 
@@ -489,7 +490,7 @@ def compare(
     candidate. `cluster`: a column whose rows of equal value hang together. `noise`: measure robustness to it.
     """
     plan = _as_spec(spec)
-    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    table = _opened(data, plan)
     if isinstance(data, str | Path):
         plan, table = replace(plan, data=replace(plan.data, train=str(data))), None
     options = Options(fusion=tuple(fusion), attention=tuple(attention), seeds=seeds, frozen=frozen, jobs=jobs,
@@ -538,13 +539,18 @@ def check(data: Any = None, *, spec: str | Path | Mapping[str, Json] | Spec | No
         rows.need(asked, "target")
         return inspect(rows, answers=asked)
     plan = specs.validate(_as_spec(spec))
-    table = None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
+    table = _opened(data, plan)
     parts = open_parts(plan, table)
     with tempfile.TemporaryDirectory() as files:
         readers, targets = assemble.fit_readers(plan, parts["train"], Path(files), starts_of(plan))
     inputs = {n: InputPlan(readers[n], one.columns) for n, one in plan.inputs.items()}
     answers = {n: TargetPlan(targets[n], one.columns) for n, one in plan.tasks.items()}
     return inspect(parts["train"].table, parts=parts, inputs=inputs, targets=answers)
+
+
+def _opened(data: Any, plan: Spec) -> Table | None:
+    """The table beside a spec, read as the spec says."""
+    return None if data is None else open_table(data, root=plan.data.root, encoding=plan.data.encoding)
 
 
 def _as_spec(spec: str | Path | Mapping[str, Json] | Spec, preset: str | None = None) -> Spec:
