@@ -405,13 +405,16 @@ def _one_line(plain: Json) -> str:
 def measures(plain: dict[str, Any]) -> str:
     """Measures as aligned text: value, 95 % interval, and each input withheld (many: for the first measure)."""
     lines = [f"  {plain['rows']} rows"]
+    wide = max((len(f"{task}.{name}") for task, found in plain["tasks"].items() for name in found), default=0)
     for task, found in plain["tasks"].items():
         for name, m in found.items():
             blind = [f"without {i}: {_number(w['tasks'][task][name]['value'])}"
                      for i, w in plain.get("withheld", {}).items()]  # fmt: skip
             beside = "".join(f"   {b}" for b in blind) if len(blind) <= BESIDE else ""
             low, high = m["ci95"] or (None, None)
-            lines.append(f"  {task}.{name:<20} {_number(m['value'])}  [{_number(low)}, {_number(high)}]{beside}")
+            lines.append(
+                f"  {f'{task}.{name}':<{wide}} {_number(m['value'])}  [{_number(low)}, {_number(high)}]{beside}"
+            )
             lines += [f"      {b}" for b in blind] if not beside and name == next(iter(found)) else []
     for task, fitted in plain.get("calibration", {}).items():
         if "temperature" in fitted:
