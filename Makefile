@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # One release of torch, so that pip takes a build it has at hand; any from 2.11 to 2.13 will do: make test TORCH=torch==2.12.0
 TORCH ?= torch==2.13.0
+# Processes that run tests, a file each at a time
+TESTERS ?= 2
 BIN = $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -12,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/polymodal demo --out demo
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -396,6 +396,7 @@ def test_search_by_words_and_by_a_picture(
     watched: Callable[..., Watched], run: polymodal.Run, indexed: list[dict[str, Any]]
 ) -> None:
     page = watched().open("#search")
+    until(page, "document.querySelector('#search-about').innerText")
     assert page.inner_text("#search-about").startswith(f"{len(indexed)} things")
     page.fill("#query [data-column=caption] textarea", RED)
     search(page)
