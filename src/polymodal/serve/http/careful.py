@@ -9,6 +9,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 LONGEST = 64 << 10  # bytes of headers
 LATE = 0.25  # seconds in which a request that was on its way already is still taken at the end
+FIRST = 1.0  # the same for a connection that has not asked yet
 FULL = (b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
         b"connection: close\r\ncontent-length: %d\r\n\r\n%s")  # fmt: skip
 TOLD = b'{"error": {"where": "connections", "problem": "too many are open", "given": null, "advice": ""}, "id": ""}'
@@ -71,7 +72,7 @@ class Careful(Protocol):
         """No further requests, but those that are here or on their way."""
         self.leaving = True
         if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(LATE, self._leave)
+            self.loop.call_later(FIRST if self.cycle is None else LATE, self._leave)
         else:
             self.cycle.keep_alive = False
 

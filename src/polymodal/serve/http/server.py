@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import selectors
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from polymodal.serve.http.settings import ServeSettings
 from polymodal.serve.http.workers import LISTENER
 
 TURN = 0.001  # seconds after which a thread that computes lets another one go on
+AT_DOOR = 1.0  # seconds in which connections that wait are still taken at the end
 IDLE = 30  # seconds that a connection without requests is kept
 
 
@@ -75,10 +77,18 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Connections that the system has made already are still taken; new ones are refused."""
-        for sock in sockets or []:
-            sock.listen(0)
-        await asyncio.sleep(0.1)
+        until = time.monotonic() + AT_DOOR
+        while sockets and _wait(sockets) and time.monotonic() < until:
+            await asyncio.sleep(0)  # the loop lets them in; what waits when the socket is closed would be cut off
         await super().shutdown(sockets)
+
+
+def _wait(sockets: list[socket.socket]) -> bool:
+    """Whether connections wait to be taken."""
+    with selectors.DefaultSelector() as selector:
+        for sock in sockets:
+            selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 class _Lines(logging.Formatter):
