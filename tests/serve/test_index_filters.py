@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from indexing import COLUMNS, make, row, unit
 
@@ -86,6 +86,8 @@ def test_what_is_written_is_what_is_read(wanted: filters.Filter) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(wanted=wishes())
+@example(wanted=Is("price", "=", (-0.0,)))
+@example(wanted=Is("price", ">", (-0.0,)))
 def test_the_store_agrees_with_the_plain_meaning(index: Index, wanted: filters.Filter) -> None:
     expected = {str(at) for at, cells in enumerate(rows()) if passes(wanted, cells)}
     held = index.place._snapshot()
@@ -106,6 +108,7 @@ def test_the_store_agrees_with_the_plain_meaning(index: Index, wanted: filters.F
         ('brand = "x" or brand="it\'s"', Any_((Is("brand", "=", ("x",)), Is("brand", "=", ("it's",))))),
         ("not sale = true and stock is not missing", All((Not(Is("sale", "=", (True,))), Not(Is("stock", "missing"))))),
         ("`price` between -1 and .5e1", All((Is("price", ">=", (-1.0,)), Is("price", "<=", (5.0,))))),
+        ("price = -0.0", Is("price", "=", (0.0,))),
         ("stock < 0.5", Is("stock", "<", (1,))),
         ("stock <= -0.5", Is("stock", "<=", (-1,))),
         ("stock between 0.5 and 1e30", All((Is("stock", ">=", (1,)), Is("stock", "<=", (2**63 - 1,))))),

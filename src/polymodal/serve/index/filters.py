@@ -192,7 +192,8 @@ class _Parser:
             wants = {"text": f"{column} = 'text'", "boolean": f"{column} = true", "integer": f"{column} < 50",
                      "number": f"{column} < 50"}.get(kind, f"{column} is missing")  # fmt: skip
             raise self._error(f"the column {column!r} holds {_spoken(kind)}", wants)
-        return float(value) if kind == "number" else _whole(value, sign) if isinstance(value, float) else value
+        # without a sign of zero, which the store would tell apart
+        return float(value) + 0.0 if kind == "number" else _whole(value, sign) if isinstance(value, float) else value
 
     def _peek(self) -> _Token | None:
         return self.tokens[self.next] if self.next < len(self.tokens) else None

@@ -32,6 +32,7 @@ ADDRESS = re.compile(r"qdrant(s?)://([^/:]+)(?::(\d+))?/([A-Za-z0-9_-]{1,200})")
 KEY = "QDRANT_API_KEY"  # in the environment
 OURS = uuid.UUID("6f1d3b7e-64a5-5e0e-9a3e-5f0c5b1c8a11")
 AT_ONCE = 256  # points in a request
+EXACT = 1 << 53  # below it floats, by which Qdrant orders numbers, hold every whole number
 SATURATES, BY_LENGTH, LENGTH = 1.2, 0.75, 32  # BM25's k1 and b, and a usual number of words
 
 
@@ -241,8 +242,11 @@ class QdrantPlace:
         if kind == "text":
             raise UserError(WHERE, "texts cannot be compared by order in Qdrant", given=wanted.column,
                             advice=f"{wanted.column} = '…', or a column of numbers")  # fmt: skip
-        edge = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}[wanted.sign]
-        return models.FieldCondition(key=column, range=models.Range(**{edge: float(wanted.values[0])}))
+        edge, value = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}[wanted.sign], float(wanted.values[0])
+        if kind == "integer" and abs(value) >= EXACT:
+            raise UserError(WHERE, "whole numbers from 2^53 on cannot be compared by order in Qdrant",
+                            given=wanted.values[0], advice="a smaller number")  # fmt: skip
+        return models.FieldCondition(key=column, range=models.Range(**{edge: value}))
 
 
 def _equal(column: str, kind: str, value: Any) -> Any:
