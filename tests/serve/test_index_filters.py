@@ -88,6 +88,8 @@ def test_what_is_written_is_what_is_read(wanted: filters.Filter) -> None:
 @given(wanted=wishes())
 @example(wanted=Is("price", "=", (-0.0,)))
 @example(wanted=Is("price", ">", (-0.0,)))
+@example(wanted=All((Is("price", "<=", (0.0,)), Is("tags", "missing"))))
+@example(wanted=Any_((Is("price", "<=", (0.0,)), Is("tags", "missing"))))
 def test_the_store_agrees_with_the_plain_meaning(index: Index, wanted: filters.Filter) -> None:
     expected = {str(at) for at, cells in enumerate(rows()) if passes(wanted, cells)}
     held = index.place._snapshot()

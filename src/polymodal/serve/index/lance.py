@@ -58,7 +58,7 @@ class Snapshot(NamedTuple):
     vectors: list[Any]  # by space, [serial, E]
     near: dict[int, Near]
     cards: pa.Table | None  # ids and kept columns in the order of `numbers`, where they are small
-    passed: dict[Filter, Bool[np.ndarray, " serial"]]  # which rows pass the filters that were asked for lately
+    passed: dict[str, Bool[np.ndarray, " serial"]]  # which rows pass the filters that were asked for lately
 
 
 class LancePlace:
@@ -201,17 +201,17 @@ class LancePlace:
 
     def _passing(self, held: Snapshot, wanted: Filter) -> Bool[np.ndarray, " serial"]:
         """By number, which rows pass."""
-        found = held.passed.get(wanted)
+        where = filters.sql(wanted, self.stored)  # filters themselves are tuples: an `and` equals an `or`
+        found = held.passed.get(where)
         if found is None:
             found = np.zeros(held.state.serial, bool)
             if held.cards is not None:
                 found[held.numbers[filters.mask(wanted, held.cards, self.stored)]] = True
             else:
-                where = filters.sql(wanted, self.stored)
                 found[held.table.search().where(where).select(["_n"]).to_arrow()["_n"].to_numpy()] = True
             if len(held.passed) >= FILTERS:
                 held.passed.clear()
-            held.passed[wanted] = found
+            held.passed[where] = found
         return found
 
     def worded(self, words: list[str], k: int, wanted: Filter | None) -> list[Found]:
